@@ -1,0 +1,44 @@
+"""Requantization: accumulators to output codes, with one rounding step."""
+
+import numpy as np
+
+from sdp.config import Config
+
+
+def round_shift(value: np.ndarray, shift: int) -> np.ndarray:
+    """``value / 2**shift`` rounded to the nearest integer, half away from zero; int64 in and out, ``shift`` at least 1."""
+    return value + (1 << shift - 1) - (value < 0) >> shift
+
+
+def requantize(acc, bias, multiplier, shift: int, low: int, high: int, residual=0, residual_multiplier: int = 0) -> np.ndarray:
+    """``clamp(round(((acc + bias) * multiplier + residual * residual_multiplier) / 2**shift), low, high)``, int16.
+
+    ``acc``: integers (..., channels); ``bias`` int32 and ``multiplier`` unsigned per channel; ``residual``: codes like ``acc``.
+    ReLU is ``low = 0``.
+    """
+    total = (np.asarray(acc, dtype=np.int64) + bias) * multiplier + np.asarray(residual, dtype=np.int64) * residual_multiplier
+    return np.clip(round_shift(total, shift), low, high).astype(np.int16)
+
+
+def pack_scales(config: Config, bias: np.ndarray, multiplier: np.ndarray) -> np.ndarray:
+    """Bias (int32) and multiplier per channel to scale memory words, uint8 (words, scale_beats * word bytes).
+
+    Channels are padded with zeros to whole words of ``outputs`` channels. Channel ``i`` of a word lies at bit ``i * (32 + scale_bits)``,
+    its bias in the lower 32 bits.
+    """
+    bias, multiplier = np.asarray(bias, dtype=np.int64), np.asarray(multiplier, dtype=np.int64)
+    if bias.size and (bias.min() < -(1 << 31) or bias.max() >= 1 << 31):
+        raise ValueError(f"bias reaches from {bias.min()} to {bias.max()}, allowed is int32")
+    if multiplier.size and (multiplier.min() < 0 or multiplier.max() >> config.scale_bits):
+        raise ValueError(f"multiplier reaches from {multiplier.min()} to {multiplier.max()}, allowed are {config.scale_bits} bits, unsigned")
+    value = (bias & 0xFFFFFFFF) | multiplier << 32
+    value = np.pad(value, (0, -len(value) % config.outputs)).reshape(-1, config.outputs, 1)
+    bits = (value >> np.arange(32 + config.scale_bits) & 1).astype(np.uint8).reshape(len(value), -1)
+    return np.packbits(np.pad(bits, ((0, 0), (0, config.scale_beats * config.stream_bits - config.scale_word_bits))), axis=1, bitorder="little")
+
+
+def unpack_scales(config: Config, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of :func:`pack_scales`: (bias, multiplier), int64 (channels,)."""
+    bits = np.unpackbits(words, axis=1, bitorder="little")[:, : config.scale_word_bits].reshape(-1, 32 + config.scale_bits).astype(np.int64)
+    value = bits @ (1 << np.arange(32 + config.scale_bits, dtype=np.int64))
+    return ((value & 0xFFFFFFFF) ^ 1 << 31) - (1 << 31), value >> 32

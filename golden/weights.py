@@ -1,0 +1,62 @@
+"""Weights as digits: a digit is a 4-bit two's complement nibble ``n`` and a flag ``f``, worth ``n * 4**f``.
+
+A weight slot holds two digits (high, low). ``w8`` adds them, ``16 * high + low``, for one output channel; ``w4`` uses each as a whole
+weight of its own output channel. Both digits are signed and mean the same in both modes, so the processing element has no
+precision mode: 120 ... 127, out of reach of ``16 * 7 + 7``, is ``16 * (2 * 4) - 8 ... -1`` with the high digit's flag.
+"""
+
+import numpy as np
+
+from sdp.config import Config
+
+
+def digit_value(nibble: np.ndarray, flag: np.ndarray) -> np.ndarray:
+    return nibble.astype(np.int16) << 2 * flag.astype(np.int16)
+
+
+W4_VALUES = np.unique([n << 2 * f for n in range(-8, 8) for f in (0, 1)])
+"""Every weight that one digit can stand for, ascending: -32 ... 28."""
+
+
+def split_w8(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes -128 ... 127 as digits (high, low), so that ``16 * high + low`` is exact."""
+    weights = weights.astype(np.int16)
+    if weights.size and not (-128 <= weights.min() and weights.max() <= 127):
+        raise ValueError(f"w8 weights reach from {weights.min()} to {weights.max()}, allowed are -128 ... 127")
+    high = weights + 8 >> 4
+    return high, weights - (high << 4)
+
+
+def encode_digit(values: np.ndarray) -> np.ndarray:
+    """Digit values to their 5 bits, flag above nibble. A value that both flags reach is stored with flag 0."""
+    values = values.astype(np.int16)
+    flag = (values < -8) | (values > 7)
+    nibble = np.where(flag, values >> 2, values)
+    if (digit_value(nibble, flag) != values).any() or (np.abs(nibble * 2 + 1) > 16).any():
+        raise ValueError(f"no digit stands for {values[digit_value(nibble, flag) != values][:5]}; allowed are {W4_VALUES.tolist()}")
+    return (nibble & 15 | flag << 4).astype(np.uint8)
+
+
+def decode_digit(bits: np.ndarray) -> np.ndarray:
+    """5 bits to the value of the digit, int16."""
+    nibble = ((bits & 15).astype(np.int16) ^ 8) - 8
+    return digit_value(nibble, bits >> 4 & 1)
+
+
+def pack(config: Config, high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """Digit values (words, columns, lanes * group) to memory words, uint8 (words, weight_beats * word bytes).
+
+    Slot ``s`` of column ``c`` lies at bit ``(c * word + s) * 10``: the low digit in the lower five bits.
+    """
+    slots = encode_digit(low).astype(np.uint16) | encode_digit(high).astype(np.uint16) << 5
+    bits = (slots.reshape(len(slots), -1, 1) >> np.arange(config.slot_bits)) & 1
+    width = config.weight_beats * config.stream_bits
+    bits = np.pad(bits.reshape(len(slots), -1).astype(np.uint8), ((0, 0), (0, width - config.weight_bits)))
+    return np.packbits(bits, axis=1, bitorder="little")
+
+
+def unpack(config: Config, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of :func:`pack`: (high, low), int16 (words, columns, lanes * group)."""
+    bits = np.unpackbits(words, axis=1, bitorder="little")[:, : config.weight_bits]
+    slots = bits.reshape(len(words), config.columns, config.word, config.slot_bits).astype(np.uint16) @ (1 << np.arange(config.slot_bits, dtype=np.uint16))
+    return decode_digit(slots >> 5), decode_digit(slots & 31)

@@ -1,0 +1,371 @@
+"""The program format: one byte stream of commands that both the golden machine and the hardware execute.
+
+A program is a sequence of commands, each padded to whole beats of ``lanes * group`` bytes, little endian. A command is a header of
+32-bit words and, for loads, the data. The last beat of the ``end`` command carries the stream's ``last`` flag and nothing else does.
+
+========  =============================================  =============================================================
+command   header words                                   effect
+========  =============================================  =============================================================
+load      opcode, address, count                         ``count`` words of activations, weights or scales follow
+layer     opcode and the 15 words of :data:`FIELDS`      one layer; the decoder reads on while it computes
+store     opcode, address, count, tail                   ``count`` words of activations to the output stream
+end       opcode                                         waits for the machine to be idle; raises the interrupt
+========  =============================================  =============================================================
+
+Loads of activations, layers, stores and ``end`` wait until the running layer has ended. Loads of weights and scales run beside it unless
+their ``sync`` bit (bit 8 of the first word) is set: the compiler sets it where they overwrite what the running layer reads.
+
+Tensors lie in activation memory as planes of ``lanes * group`` channels, pixel by pixel:
+``address = base + channel_word * plane + y * width + x``, with ``base`` and ``plane`` multiples of ``ports``.
+"""
+
+import enum
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from sdp.config import KERNEL_MAX, STRIDE_MAX, Config
+
+
+class Opcode(enum.IntEnum):
+    LOAD_ACTIVATIONS = 1
+    LOAD_WEIGHTS = 2
+    LOAD_SCALES = 3
+    LAYER = 4
+    STORE = 5
+    END = 6
+
+
+class Error(enum.IntEnum):
+    """What stopped the machine; the value of its error register."""
+
+    NONE = 0
+    OPCODE = 1
+    """unknown command, or unknown kind of layer"""
+    TRUNCATED = 2
+    """the stream ended inside a command or before ``end``"""
+    OVERLONG = 3
+    """the stream went on after ``end``"""
+    BUDGET = 4
+    """budget of 0 or above 2 * group"""
+    GEOMETRY = 5
+    """kernel, stride, padding, channels or image size of zero or too large"""
+    ADDRESS = 6
+    """activation address past the memory, or a base that is no multiple of ``ports``"""
+    WEIGHT_ADDRESS = 7
+    """weight address past the memory"""
+    SCALE_ADDRESS = 8
+    """scale address past the memory"""
+    REDUCTION = 9
+    """more codes per output than the accumulators hold"""
+    RESIDUAL = 10
+    """residual and input tensor do not lie in different halves of activation memory"""
+    REQUANTIZE = 11
+    """shift, clamp or residual multiplier out of range"""
+    TIMEOUT = 12
+    """no input for as many cycles as the timeout register allows"""
+
+
+class ProgramError(ValueError):
+    """A program that cannot run; ``code`` is what the hardware's error register shows."""
+
+    def __init__(self, code: Error, message: str):
+        super().__init__(f"{code.name}: {message}")
+        self.code = code
+
+
+class Kind(enum.IntEnum):
+    CONV = 0
+    """reduction over channels, on the MAC array"""
+    MAX = 1
+    """maximum over a window, per channel, on the channel unit"""
+    SUM = 2
+    """sum over a window (average pooling; a window of 1x1 with a residual is an addition), per channel"""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of the layer header: ``bits`` bits from bit ``lsb`` of word ``word``."""
+
+    name: str
+    word: int
+    lsb: int
+    bits: int
+    signed: bool = False
+
+
+FIELDS = (
+    Field("kind", 1, 0, 4), Field("w4", 1, 4, 1), Field("in_signed", 1, 5, 1), Field("residual", 1, 6, 1),
+    Field("residual_signed", 1, 7, 1), Field("budget", 1, 8, 8), Field("kernel_h", 1, 16, 5), Field("kernel_w", 1, 21, 5),
+    Field("stride_h", 1, 26, 3), Field("stride_w", 1, 29, 3),
+    Field("in_base", 2, 0, 32), Field("in_plane", 3, 0, 32), Field("in_h", 4, 0, 16), Field("in_w", 4, 16, 16),
+    Field("in_words", 5, 0, 16), Field("in_tail", 5, 16, 16), Field("pad_top", 6, 0, 8), Field("pad_left", 6, 8, 8),
+    Field("shift", 6, 16, 8), Field("out_base", 7, 0, 32), Field("out_plane", 8, 0, 32), Field("out_h", 9, 0, 16),
+    Field("out_w", 9, 16, 16), Field("out_channels", 10, 0, 32), Field("weight_base", 11, 0, 32),
+    Field("scale_base", 12, 0, 32), Field("residual_base", 13, 0, 32), Field("residual_multiplier", 14, 0, 32),
+    Field("clamp_low", 15, 0, 16, True), Field("clamp_high", 15, 16, 16, True),
+)
+LAYER_WORDS = 16
+LOAD_WORDS = 3
+STORE_WORDS = 4
+END_WORDS = 1
+SHIFT_MAX = 47
+CHANNELS_MAX = 4095
+SIZE_MAX = 4095
+HEADER_WORDS = {
+    Opcode.LOAD_ACTIVATIONS: LOAD_WORDS, Opcode.LOAD_WEIGHTS: LOAD_WORDS, Opcode.LOAD_SCALES: LOAD_WORDS,
+    Opcode.LAYER: LAYER_WORDS, Opcode.STORE: STORE_WORDS, Opcode.END: END_WORDS,
+}
+
+
+def limits(config: Config) -> tuple[tuple[str, int, int, Error], ...]:
+    """What the decoder checks of a layer header before it starts: (field, smallest, largest, error), in order of precedence."""
+    act, g = config.activation_words, config.group
+    return (
+        ("kind", 0, max(Kind), Error.OPCODE),
+        ("budget", 1, 2 * g, Error.BUDGET),
+        ("kernel_h", 1, KERNEL_MAX, Error.GEOMETRY), ("kernel_w", 1, KERNEL_MAX, Error.GEOMETRY),
+        ("stride_h", 1, STRIDE_MAX, Error.GEOMETRY), ("stride_w", 1, STRIDE_MAX, Error.GEOMETRY),
+        ("in_h", 1, SIZE_MAX, Error.GEOMETRY), ("in_w", 1, SIZE_MAX, Error.GEOMETRY),
+        ("in_words", 1, -(-CHANNELS_MAX // config.word), Error.GEOMETRY), ("in_tail", 1, config.word, Error.GEOMETRY),
+        ("pad_top", 0, KERNEL_MAX, Error.GEOMETRY), ("pad_left", 0, KERNEL_MAX, Error.GEOMETRY),
+        ("out_h", 1, SIZE_MAX, Error.GEOMETRY), ("out_w", 1, SIZE_MAX, Error.GEOMETRY),
+        ("out_channels", 1, CHANNELS_MAX, Error.GEOMETRY),
+        ("in_base", 0, act - 1, Error.ADDRESS), ("in_plane", 1, act, Error.ADDRESS),
+        ("out_base", 0, act - 1, Error.ADDRESS), ("out_plane", 1, act, Error.ADDRESS),
+        ("residual_base", 0, act - 1, Error.ADDRESS),
+        ("weight_base", 0, config.weight_words - 1, Error.WEIGHT_ADDRESS),
+        ("scale_base", 0, config.scale_words - 1, Error.SCALE_ADDRESS),
+        ("shift", 1, SHIFT_MAX, Error.REQUANTIZE),
+        ("residual_multiplier", 0, (1 << config.scale_bits) - 1, Error.REQUANTIZE),
+        ("clamp_low", -128, 0, Error.REQUANTIZE), ("clamp_high", 0, 255, Error.REQUANTIZE),
+    )
+
+
+ALIGNED = ("in_base", "in_plane", "out_base", "out_plane", "residual_base")
+"""Fields that must be multiples of ``ports``; ADDRESS otherwise, checked after :func:`limits`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One layer on tensors in activation memory. ``tag`` names it for people and does not travel."""
+
+    kind: Kind
+    in_base: int
+    in_plane: int
+    in_h: int
+    in_w: int
+    in_words: int
+    in_tail: int
+    out_base: int
+    out_plane: int
+    out_h: int
+    out_w: int
+    out_channels: int
+    w4: bool = False
+    in_signed: bool = False
+    budget: int = 1
+    kernel_h: int = 1
+    kernel_w: int = 1
+    stride_h: int = 1
+    stride_w: int = 1
+    pad_top: int = 0
+    pad_left: int = 0
+    weight_base: int = 0
+    scale_base: int = 0
+    residual: bool = False
+    residual_signed: bool = False
+    residual_base: int = 0
+    residual_multiplier: int = 0
+    shift: int = 1
+    clamp_low: int = 0
+    clamp_high: int = 255
+    tag: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """``data``: uint8, (words, bytes per word); a leading axis of images is allowed in the golden machine."""
+
+    opcode: Opcode
+    address: int
+    data: np.ndarray
+    sync: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """``count`` words from ``address``; of each only the first ``tail`` codes, the rest reads as zero."""
+
+    address: int
+    count: int
+    tail: int
+
+
+@dataclass(frozen=True)
+class End:
+    pass
+
+
+Command = Load | Layer | Store | End
+
+
+def beats_per_word(config: Config, opcode: Opcode) -> int:
+    """Stream beats that one memory word of a load takes."""
+    return {Opcode.LOAD_ACTIVATIONS: 1, Opcode.LOAD_WEIGHTS: config.weight_beats, Opcode.LOAD_SCALES: config.scale_beats}[opcode]
+
+
+def memory_words(config: Config, opcode: Opcode) -> int:
+    return {Opcode.LOAD_ACTIVATIONS: config.activation_words, Opcode.LOAD_WEIGHTS: config.weight_words,
+            Opcode.LOAD_SCALES: config.scale_words}[opcode]
+
+
+LOAD_ERROR = {Opcode.LOAD_ACTIVATIONS: Error.ADDRESS, Opcode.LOAD_WEIGHTS: Error.WEIGHT_ADDRESS,
+              Opcode.LOAD_SCALES: Error.SCALE_ADDRESS}
+
+
+def header_beats(config: Config, opcode: Opcode) -> int:
+    return -(-HEADER_WORDS[opcode] // config.header_words)
+
+
+def _header(command: Command) -> list[int]:
+    match command:
+        case Load():
+            return [command.opcode | command.sync << 8, command.address, command.data.shape[-2]]
+        case Layer():
+            words = [0] * LAYER_WORDS
+            words[0] = Opcode.LAYER
+            for f in FIELDS:
+                words[f.word] |= (int(getattr(command, f.name)) & ((1 << f.bits) - 1)) << f.lsb
+            return words
+        case Store():
+            return [Opcode.STORE, command.address, command.count, command.tail]
+        case End():
+            return [Opcode.END]
+
+
+def encode(config: Config, commands: list[Command]) -> bytes:
+    """The byte stream of a program; a multiple of ``config.word`` bytes, ``last`` belongs to its final beat.
+
+    Raises
+    ------
+    ValueError
+        A field that does not fit its bits, or data of another width than the configuration's words.
+    """
+    parts = []
+    for command in commands:
+        if isinstance(command, Layer):
+            for f in FIELDS:
+                value, low = int(getattr(command, f.name)), -(1 << f.bits - 1) if f.signed else 0
+                if not low <= value < low + (1 << f.bits):
+                    raise ValueError(f"layer {command.tag!r}: {f.name} = {value} does not fit {f.bits} bits")
+        words = np.array(_header(command), dtype="<u4")
+        parts.append(np.pad(words, (0, -len(words) % config.header_words)).tobytes())
+        if isinstance(command, Load):
+            width = beats_per_word(config, command.opcode) * config.word
+            if command.data.ndim != 2 or command.data.shape[1] != width or command.data.dtype != np.uint8:
+                raise ValueError(f"{command.opcode.name} data: {command.data.dtype} {command.data.shape}, but must be uint8 (words, {width})")
+            parts.append(np.ascontiguousarray(command.data).tobytes())
+    return b"".join(parts)
+
+
+def _word_at(words: np.ndarray, f: Field) -> int:
+    value = int(words[f.word]) >> f.lsb & (1 << f.bits) - 1
+    return value - (1 << f.bits) if f.signed and value >> f.bits - 1 else value
+
+
+def check_layer(config: Config, layer: Layer) -> None:
+    """The decoder's checks of a layer header; raises what the hardware reports."""
+    for name, low, high, error in limits(config):
+        value = int(getattr(layer, name))
+        if not low <= value <= high:
+            raise ProgramError(error, f"layer {layer.tag!r}: {name} = {value}, allowed are {low} ... {high}")
+    for name in ALIGNED:
+        if getattr(layer, name) % config.ports:
+            raise ProgramError(Error.ADDRESS, f"layer {layer.tag!r}: {name} = {getattr(layer, name)} is no multiple of ports = {config.ports}")
+    half = config.activation_words // 2
+    if layer.residual and layer.in_base // half == layer.residual_base // half:
+        raise ProgramError(Error.RESIDUAL, f"layer {layer.tag!r}: input at {layer.in_base} and residual at {layer.residual_base} "
+                           f"lie in the same half of the activation memory ({half} words each)")
+
+
+def decode(config: Config, stream: bytes) -> list[Command]:
+    """The commands of a byte stream, checked as the hardware's decoder checks them.
+
+    Raises
+    ------
+    ProgramError
+        With the code that the hardware's error register would show.
+    """
+    if len(stream) % config.word:
+        raise ProgramError(Error.TRUNCATED, f"{len(stream)} bytes are no whole number of beats of {config.word} bytes")
+    beats = np.frombuffer(stream, dtype=np.uint8).reshape(-1, config.word)
+    commands, at = [], 0
+
+    def take(count, what):
+        nonlocal at
+        # The beat that is flagged `last` must be the final beat of `end` and of nothing else.
+        if at + count > len(beats) or (at + count == len(beats) and what is not Opcode.END):
+            raise ProgramError(Error.TRUNCATED, f"the stream ends after {len(beats)} beats, inside a command that begins at or before beat {at} or before 'end'")
+        at += count
+        return beats[at - count : at]
+
+    while True:
+        if at == len(beats):
+            raise ProgramError(Error.TRUNCATED, "the stream is empty")
+        code = int(beats[at, 0])
+        if code not in Opcode.__members__.values():
+            raise ProgramError(Error.OPCODE, f"unknown command {code} at beat {at}, allowed are {min(Opcode)} ... {max(Opcode)}")
+        opcode = Opcode(code)
+        begin = at
+        words = np.frombuffer(take(header_beats(config, opcode), opcode).tobytes(), dtype="<u4")
+        match opcode:
+            case Opcode.LOAD_ACTIVATIONS | Opcode.LOAD_WEIGHTS | Opcode.LOAD_SCALES:
+                address, count = int(words[1]), int(words[2])
+                depth = memory_words(config, opcode)
+                if not (1 <= count <= depth and address + count <= depth):
+                    raise ProgramError(LOAD_ERROR[opcode], f"{opcode.name} at beat {begin}: words {address} ... {address + count - 1} of a memory of {depth}")
+                per_word = beats_per_word(config, opcode)
+                data = take(count * per_word, opcode).reshape(count, per_word * config.word)
+                commands.append(Load(opcode=opcode, address=address, data=data, sync=bool(words[0] >> 8 & 1)))
+            case Opcode.LAYER:
+                values = {f.name: _word_at(words, f) for f in FIELDS}
+                if values["kind"] not in Kind.__members__.values():
+                    raise ProgramError(Error.OPCODE, f"unknown kind of layer {values['kind']} at beat {begin}")
+                for name in ("w4", "in_signed", "residual", "residual_signed"):
+                    values[name] = bool(values[name])
+                values["kind"] = Kind(values["kind"])
+                layer = Layer(**values, tag=f"beat {begin}")
+                check_layer(config, layer)
+                commands.append(layer)
+            case Opcode.STORE:
+                address, count, tail = (int(w) for w in words[1:4])
+                depth = config.activation_words
+                if not (1 <= count <= depth and address + count <= depth):
+                    raise ProgramError(Error.ADDRESS, f"STORE at beat {begin}: words {address} ... {address + count - 1} of a memory of {depth}")
+                if not 1 <= tail <= config.word:
+                    raise ProgramError(Error.GEOMETRY, f"STORE at beat {begin}: tail = {tail}, allowed are 1 ... {config.word}")
+                commands.append(Store(address=address, count=count, tail=tail))
+            case Opcode.END:
+                if at != len(beats):
+                    raise ProgramError(Error.OVERLONG, f"{len(beats) - at} beats after 'end'")
+                commands.append(End())
+                return commands
+
+
+def disassemble(commands: list[Command]) -> str:
+    """A listing, one command per line; fields at their default are left out."""
+    lines = []
+    for command in commands:
+        match command:
+            case Load():
+                lines.append(f"{command.opcode.name.lower()} address={command.address} count={command.data.shape[-2]}{' sync' if command.sync else ''}")
+            case Layer():
+                shown = (f"{f.name}={int(getattr(command, f.name))}" for f in fields(command)
+                         if f.name not in ("tag", "kind") and getattr(command, f.name) != f.default)
+                lines.append(f"layer {command.kind.name.lower()} {' '.join(shown)}{f'  ; {command.tag}' if command.tag else ''}")
+            case Store():
+                lines.append(f"store address={command.address} count={command.count} tail={command.tail}")
+            case End():
+                lines.append("end")
+    return "\n".join(lines)
