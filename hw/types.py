@@ -1,0 +1,68 @@
+"""Number formats and records that units exchange. The one place that knows bit positions."""
+
+from amaranth import Shape, signed, unsigned
+from amaranth.lib import data
+from amaranth.utils import bits_for
+
+from sdp.config import Config
+from sdp.program import CHANNELS_MAX, FIELDS, SIZE_MAX, limits
+
+
+class Code(data.Struct):
+    """A code as sign and magnitude: -128 ... 127 and 0 ... 255 alike, so that selection needs no signedness."""
+
+    low: 4
+    high: 4
+    negative: 1
+
+
+class Digit(data.Struct):
+    """A weight digit, worth ``nibble * 4**flag``."""
+
+    nibble: signed(4)
+    flag: 1
+
+
+class Slot(data.Struct):
+    """A weight slot: two digits; ``golden.weights`` says what they mean in each weight mode."""
+
+    low: Digit
+    high: Digit
+
+
+def term_layout(group: int) -> data.StructLayout:
+    """A term: ``value`` (-15 ... 15, 0 in an empty slot), its place and the index of its datum in the group."""
+    return data.StructLayout({"value": signed(5), "high": 1, "index": max(1, bits_for(group - 1))})
+
+
+def sums_layout(config: Config) -> data.StructLayout:
+    """The two accumulators of a processing element, one per digit column."""
+    return data.StructLayout({"low": signed(config.accumulator_bits), "high": signed(config.accumulator_bits)})
+
+
+def address_bits(config: Config) -> int:
+    return bits_for(config.activation_words - 1)
+
+
+def wide_address(config: Config) -> Shape:
+    """Wide enough for every address that a checked header can lead to: past the memory is seen, not wrapped."""
+    return signed(max(bits_for(SIZE_MAX) * 2, address_bits(config) + bits_for(CHANNELS_MAX)) + 3)
+
+
+def layer_layout(config: Config) -> data.StructLayout:
+    """The layer header, every field as wide as its largest allowed value."""
+    bounds = {name: (low, high) for name, low, high, _ in limits(config)}
+    shapes = {}
+    for f in FIELDS:
+        low, high = bounds.get(f.name, (0, (1 << f.bits) - 1))
+        shapes[f.name] = signed(max(bits_for(low), bits_for(high) + 1)) if low < 0 else unsigned(bits_for(high))
+    return data.StructLayout(shapes)
+
+
+def read_layout(config: Config) -> data.StructLayout:
+    """A read of up to ``ports`` words of activation memory."""
+    return data.StructLayout({"valid": config.ports, "address": data.ArrayLayout(address_bits(config), config.ports)})
+
+
+def word_layout(config: Config) -> data.ArrayLayout:
+    return data.ArrayLayout(8, config.word)
