@@ -20,8 +20,8 @@ CHANNEL_STAGES = 4
 """channel unit: address register, memory, accumulate, capture; the drain begins in cycle 4"""
 OUTPUT_STAGES = 8
 """select, combine, bias, multiply, residual, round, shift and clamp, write"""
-START_STAGES = 1
-"""constants of the layer"""
+START_STAGES = 2
+"""header register, constants of the layer"""
 
 
 def beats(config: Config, stride_w: int) -> int:
@@ -94,3 +94,11 @@ def utilization(config: Config, layer: Layer, macs: int) -> float:
     """Share of the nibble multipliers' cycles that the layer's ``macs`` need at its budget and weight mode."""
     needed = macs * layer.budget / config.group * (1 if layer.w4 else 2)
     return needed / (layer_cycles(config, layer).total * config.nibble_multipliers)
+
+
+# The decoder, in cycles: see ``hw.decoder``.
+BEGIN = 1
+"""from the start register to the first header beat"""
+CHECK = 1
+STORE_TAIL = 3
+"""from the last word read to the empty queue, with a sink that is always ready"""

@@ -83,7 +83,7 @@ class Controller(wiring.Component):
 
         # The walker: strips in row order; after the last one of the image, empty ones up to the end of the tile.
         strip_layout = data.StructLayout({"valid": 1, "last": 1, "x": bits_for(SIZE_MAX) + 1, "in_x": coordinate, "in_y": coordinate, "address": wide})
-        walker = Signal(strip_layout)
+        walker, is_last = Signal(strip_layout), Signal()
         row_address, row = Signal(wide), Signal(bits_for(SIZE_MAX))
         slot = Signal(range(queue_length + 1))
         first_strip = [
@@ -95,7 +95,7 @@ class Controller(wiring.Component):
             row_ends.eq(walker.x + span >= layer.out_w),
             image_ends.eq(~walker.valid | (row_ends & (row == layer.out_h - 1))),
             tile_ends.eq(pooling | (slot == queue_length - 1)),
-            walker.last.eq(walker.valid & image_ends),
+            is_last.eq(walker.valid & image_ends),
         ]
 
         def advance():
@@ -121,6 +121,12 @@ class Controller(wiring.Component):
         def shift(last):
             m.d.sync += [queue[n].eq(queue[n + 1]) for n in range(queue_length - 1)]
             m.d.sync += queue[queue_length - 1].eq(last)
+
+        def take_strip():
+            """The walker's strip becomes the queue's last."""
+            shift(walker)
+            m.d.sync += queue[queue_length - 1].last.eq(is_last)
+            advance()
 
         # Loop counters. `offset` is the address of the present kernel tap and channel word relative to a strip's first.
         kernel_y, kernel_x = Signal.like(layer.kernel_h), Signal.like(layer.kernel_w)
@@ -179,8 +185,7 @@ class Controller(wiring.Component):
                 m.d.sync += [block_weights.eq(layer.weight_base), weights.eq(layer.weight_base)]
                 m.next = "fill"
             with m.State("fill"):
-                shift(walker)
-                advance()
+                take_strip()
                 m.d.sync += beat.eq(beat + 1)
                 with m.If(beat == queue_length - 1):
                     m.d.sync += beat.eq(0)
@@ -221,8 +226,7 @@ class Controller(wiring.Component):
                     with m.If(beat_of_strip == last_beat_of_strip):
                         m.d.sync += [beat_of_strip.eq(0), strip.eq(strip + 1)]
                         with m.If(tile_last_step):
-                            shift(walker)
-                            advance()
+                            take_strip()
                         with m.Elif(~pooling):
                             shift(queue[0])
                     with m.If(complete):

@@ -58,6 +58,7 @@ class Drain(wiring.Component):
         ports, rows, outputs = config.ports, config.rows, config.outputs
         chunks_per_word = config.word // outputs
         wide = wide_address(config)
+        index = Signal.like(chunk.index)
         pooling = Signal()
         m.d.comb += pooling.eq(layer.kind != Kind.CONV)
 
@@ -79,7 +80,7 @@ class Drain(wiring.Component):
             strip_ends.eq(pooling | (in_strip == ports - 1)),
             row_ends.eq(x + span >= layer.out_w),
             image_ends.eq(image_done | (strip_ends & row_ends & (y == layer.out_h - 1))),
-            pixel_ends.eq(chunk.index == last_index),
+            pixel_ends.eq(index == last_index),
             tile_ends.eq(pixel_ends & (slot == last_slot)),
         ]
 
@@ -101,6 +102,7 @@ class Drain(wiring.Component):
         m.d.comb += [
             out_address.eq(layer.out_base + here.plane + pixel),
             residual_address.eq(layer.residual_base + here.plane + pixel),
+            chunk.index.eq(index),
             chunk.position.eq(here.position),
             chunk.write.eq(self.active & in_image & (here.channel < layer.out_channels)),
             chunk.address.eq(out_address),
@@ -117,9 +119,9 @@ class Drain(wiring.Component):
                 m.d.comb += self.fault.eq(Error.SCALE_ADDRESS)
 
         with m.If(self.active):
-            m.d.sync += [chunk.index.eq(chunk.index + 1), here.eq(after)]
+            m.d.sync += [index.eq(index + 1), here.eq(after)]
             with m.If(pixel_ends):
-                m.d.sync += [chunk.index.eq(0), here.eq(block), slot.eq(slot + 1), pixel.eq(pixel + in_image), in_strip.eq(in_strip + 1)]
+                m.d.sync += [index.eq(0), here.eq(block), slot.eq(slot + 1), pixel.eq(pixel + in_image), in_strip.eq(in_strip + 1)]
                 with m.If(strip_ends):
                     m.d.sync += [in_strip.eq(0), x.eq(x + span), image_done.eq(image_ends)]
                     with m.If(row_ends):
@@ -131,7 +133,7 @@ class Drain(wiring.Component):
         with m.If(self.captured):
             m.d.sync += self.active.eq(1)
         with m.If(self.start):
-            m.d.sync += [s.eq(0) for s in (chunk.index, slot, in_strip, x, y, pixel, image_done)]
+            m.d.sync += [s.eq(0) for s in (index, slot, in_strip, x, y, pixel, image_done)]
             for place in (here, block):
                 m.d.sync += [place.channel.eq(0), place.position.eq(0), place.plane.eq(0), place.scale.eq(layer.scale_base)]
         return m

@@ -1,0 +1,203 @@
+"""The golden machine: executes a program stream on NumPy memories and returns codes and cycles, both exact."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from golden import cycles
+from golden.channel_unit import pool
+from golden.mac_array import convolve, windows
+from golden.output_stage import requantize, unpack_scales
+from golden.term_select import select, to_signed
+from golden.weights import unpack
+from sdp.config import Config
+from sdp.program import Command, End, Error, Kind, Layer, Load, Opcode, ProgramError, Store, beats_per_word, check_layer, decode, header_beats
+
+
+class HazardError(ValueError):
+    """A program whose result depends on timing: it writes what a layer is still reading. The hardware does not notice."""
+
+
+@dataclass(frozen=True)
+class LayerCounts:
+    """What the hardware's log holds of a layer. ``terms`` and ``empty``: int64 (images,)."""
+
+    layer: Layer
+    cycles: int
+    terms: np.ndarray
+    empty: np.ndarray
+
+
+@dataclass
+class Result:
+    """``outputs``: uint8 (images, words, bytes per word), in the order of the stores. ``cycles`` hold for streams that never wait."""
+
+    outputs: np.ndarray
+    cycles: int = 0
+    layers: list[LayerCounts] = field(default_factory=list)
+
+    @property
+    def busy(self) -> int:
+        """Cycles in which a layer ran."""
+        return sum(entry.cycles for entry in self.layers)
+
+
+def _reached(out: int, stride: int, kernel: int, pad: int, size: int) -> np.ndarray:
+    """Coordinates inside of ``size`` that some output's window touches, ascending."""
+    at = (np.arange(out)[:, None] * stride - pad + np.arange(kernel)).ravel()
+    return np.unique(at[(at >= 0) & (at < size)])
+
+
+class Machine:
+    """One accelerator, or ``images`` of them that run one program on different inputs.
+
+    The memories persist from program to program. Each run returns what the output stream, the counters and the layer log would show.
+    """
+
+    def __init__(self, config: Config, images: int = 1):
+        self.config = config
+        self.activations = np.zeros((images, config.activation_words, config.word), dtype=np.uint8)
+        shape = (config.weight_words, config.columns, config.word)
+        self.high, self.low = np.zeros(shape, dtype=np.int16), np.zeros(shape, dtype=np.int16)
+        self.scales = np.zeros((2, config.scale_words * config.outputs), dtype=np.int64)
+
+    def run(self, program: bytes | list[Command]) -> Result:
+        """Execute a byte stream, or its commands.
+
+        Raises
+        ------
+        ProgramError
+            With the code that the hardware's error register would show.
+        HazardError
+            The program writes what a running layer reads.
+        """
+        commands = decode(self.config, program) if isinstance(program, bytes) else program
+        outputs, layers = [], []
+        # The cycle of the next header's first beat, and the first cycle in which the engine is idle, both counted from the start.
+        now, idle, running = cycles.BEGIN + 1, 0, None
+        for command in commands:
+            opcode = command.opcode if isinstance(command, Load) else {Layer: Opcode.LAYER, Store: Opcode.STORE, End: Opcode.END}[type(command)]
+            now += header_beats(self.config, opcode) + cycles.CHECK
+            beside = isinstance(command, Load) and opcode is not Opcode.LOAD_ACTIVATIONS and not command.sync
+            if not beside:
+                now = max(now, idle)
+            match command:
+                case Load():
+                    if beside and now < idle:
+                        self._check_hazard(command, running)
+                    self._load(command)
+                    now += 1 + command.data.shape[-2] * beats_per_word(self.config, opcode)
+                case Layer():
+                    layers.append(self._layer(command))
+                    idle, running = now + layers[-1].cycles + 1, command
+                    now += 1
+                case Store():
+                    words = self.activations[:, command.address : command.address + command.count].copy()
+                    words[..., command.tail :] = 0
+                    outputs.append(words)
+                    now += 1 + command.count + cycles.STORE_TAIL
+        empty = np.zeros((len(self.activations), 0, self.config.word), dtype=np.uint8)
+        return Result(np.concatenate([empty, *outputs], axis=1), now, layers)
+
+    def _check_hazard(self, load: Load, layer: Layer) -> None:
+        c = self.config
+        if load.opcode is Opcode.LOAD_WEIGHTS:
+            base, count = layer.weight_base, self._blocks(layer) * self._steps(layer) if layer.kind is Kind.CONV else 0
+        else:
+            base, count = layer.scale_base, -(-layer.out_channels // c.outputs)
+        if load.address < base + count and base < load.address + load.data.shape[-2]:
+            raise HazardError(f"{load.opcode.name} at {load.address} overwrites what layer {layer.tag!r} still reads; set its sync bit")
+
+    def _load(self, load: Load) -> None:
+        at = slice(load.address, load.address + load.data.shape[-2])
+        match load.opcode:
+            case Opcode.LOAD_ACTIVATIONS:
+                self.activations[:, at] = load.data
+            case Opcode.LOAD_WEIGHTS:
+                self.high[at], self.low[at] = unpack(self.config, load.data)
+            case Opcode.LOAD_SCALES:
+                at = slice(at.start * self.config.outputs, at.stop * self.config.outputs)
+                self.scales[:, at] = unpack_scales(self.config, load.data)
+
+    def _blocks(self, layer: Layer) -> int:
+        return -(-layer.out_channels // (self.config.block(layer.w4) if layer.kind is Kind.CONV else self.config.word))
+
+    def _steps(self, layer: Layer) -> int:
+        return layer.kernel_h * layer.kernel_w * layer.in_words
+
+    def _check(self, layer: Layer, in_words: int) -> None:
+        """What the hardware notices while the layer runs."""
+        c, half = self.config, self.config.activation_words // 2
+        check_layer(c, layer)
+
+        def fail(code, message):
+            raise ProgramError(code, f"layer {layer.tag!r}: {message}")
+
+        if layer.kind is Kind.CONV:
+            if self._steps(layer) > c.steps_max:
+                fail(Error.REDUCTION, f"{self._steps(layer)} words per output, allowed are {c.steps_max}")
+            if layer.weight_base + self._blocks(layer) * self._steps(layer) > c.weight_words:
+                fail(Error.WEIGHT_ADDRESS, f"weights end at {layer.weight_base + self._blocks(layer) * self._steps(layer)} of {c.weight_words} words")
+        if layer.scale_base + -(-layer.out_channels // c.outputs) > c.scale_words:
+            fail(Error.SCALE_ADDRESS, f"scales end at {layer.scale_base + -(-layer.out_channels // c.outputs)} of {c.scale_words} words")
+        y = _reached(layer.out_h, layer.stride_h, layer.kernel_h, layer.pad_top, layer.in_h)
+        x = _reached(layer.out_w, layer.stride_w, layer.kernel_w, layer.pad_left, layer.in_w)
+        regions = {"output": (layer.out_base, layer.out_base + (-(-layer.out_channels // c.word) - 1) * layer.out_plane + layer.out_h * layer.out_w - 1)}
+        if len(y) and len(x):
+            regions["input"] = (layer.in_base + y[0] * layer.in_w + x[0], layer.in_base + (in_words - 1) * layer.in_plane + y[-1] * layer.in_w + x[-1])
+        if layer.residual:
+            regions["residual"] = tuple(a - layer.out_base + layer.residual_base for a in regions["output"])
+        for name, (low, high) in regions.items():
+            if high >= c.activation_words:
+                fail(Error.ADDRESS, f"{name} reaches address {high} of {c.activation_words}")
+            base = layer.in_base if name == "input" else layer.residual_base
+            if layer.residual and name != "output" and {low // half, high // half} != {base // half}:
+                fail(Error.ADDRESS, f"{name} reaches from {low} to {high}, over the border of the halves at {half}")
+        if "input" in regions and regions["input"][0] <= regions["output"][1] and regions["output"][0] <= regions["input"][1]:
+            raise HazardError(f"layer {layer.tag!r}: output {regions['output']} overlaps input {regions['input']}")
+
+    def _image(self, layer: Layer, words: int) -> np.ndarray:
+        """The input tensor, int16 (images, h, w, words * codes); zero where no window reaches."""
+        pixels = layer.in_h * layer.in_w
+        at = layer.in_base + np.arange(words)[:, None] * layer.in_plane + np.arange(pixels)
+        data = self.activations[:, np.where(at < self.config.activation_words, at, 0)]
+        data = data.transpose(0, 2, 1, 3).reshape(len(data), layer.in_h, layer.in_w, words * self.config.word)
+        return to_signed(data, layer.in_signed)
+
+    def _layer(self, layer: Layer) -> LayerCounts:
+        c, blocks = self.config, self._blocks(layer)
+        conv = layer.kind is Kind.CONV
+        in_words = layer.in_words if conv else blocks
+        self._check(layer, in_words)
+        image = self._image(layer, in_words)
+        geometry = (layer.stride_h, layer.stride_w), (layer.pad_top, layer.pad_left), (layer.out_h, layer.out_w)
+        terms = np.zeros(len(image), dtype=np.int64)
+        if conv:
+            image[..., (in_words - 1) * c.word + layer.in_tail :] = 0
+            masked, counts = select(image, layer.budget, c.group)
+            acc = convolve(masked, self._weights(layer), *geometry)
+            terms += blocks * windows(counts.sum(axis=-1, keepdims=True), (layer.kernel_h, layer.kernel_w), *geometry).sum(axis=(1, 2, 3, 4, 5))
+        else:
+            acc = pool(image, layer.kind is Kind.MAX, (layer.kernel_h, layer.kernel_w), *geometry)
+        # Whole chunks of `outputs` channels are written, the rest of the last word keeps what it held.
+        channels = -(-layer.out_channels // c.outputs) * c.outputs
+        pixels = np.arange(layer.out_h * layer.out_w)
+        at = np.arange(-(-channels // c.word)) * layer.out_plane + pixels[:, None]
+        residual = 0
+        if layer.residual:
+            residual = self.activations[:, layer.residual_base + at].reshape(len(image), layer.out_h, layer.out_w, -1)[..., :channels]
+            residual = to_signed(residual, layer.residual_signed)
+        bias, multiplier = self.scales[:, layer.scale_base * c.outputs :][:, :channels]
+        codes = requantize(acc[..., :channels], bias, multiplier, layer.shift, layer.clamp_low, layer.clamp_high, residual, layer.residual_multiplier)
+        words = self.activations[:, layer.out_base + at].reshape(len(image), len(pixels), -1)
+        words[..., :channels] = codes.reshape(len(image), len(pixels), channels).astype(np.uint8)
+        self.activations[:, layer.out_base + at] = words.reshape(len(image), len(pixels), -1, c.word)
+        return LayerCounts(layer, cycles.layer_cycles(c, layer).total, terms, cycles.term_slots(c, layer) - terms)
+
+    def _weights(self, layer: Layer) -> np.ndarray:
+        """Weights from memory, (kernel_h, kernel_w, channels in, channels of all blocks)."""
+        c, blocks, steps = self.config, self._blocks(layer), self._steps(layer)
+        at = slice(layer.weight_base, layer.weight_base + blocks * steps)
+        high, low = (m[at].reshape(blocks, layer.kernel_h, layer.kernel_w, layer.in_words, c.columns, c.word) for m in (self.high, self.low))
+        whole = np.concatenate([low, high], axis=4) if layer.w4 else low + 16 * high
+        return whole.transpose(1, 2, 3, 5, 0, 4).reshape(layer.kernel_h, layer.kernel_w, layer.in_words * c.word, -1)

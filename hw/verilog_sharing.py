@@ -1,0 +1,151 @@
+"""One module per distinct body: Amaranth writes one per instance, 16 x 16 equal processing elements as 256 modules.
+
+Works on RTLIL text, before Yosys, so that Yosys, simulators and synthesis see every body once. Two instances of one component differ
+in three ways that mean nothing: the module's name, the names ``port$cell$bit`` of ports that no signal of the module stands for,
+and the order of its ports. All three are replaced by ones that follow from the body alone; what is then equal is shared.
+"""
+
+import hashlib
+import os
+import re
+
+_PORT = re.compile(r"\\port\$\d+\$\d+")
+_WIRE = re.compile(r"  wire width (\d+)(?: (input|output|inout) \d+ )?( signed)? (\S+)")
+_ALIAS = re.compile(r"connect \\([A-Za-z_]\w*) (\\port\$\d+\$\d+)(?: \[.*\])?")
+_DROPPED = ("attribute \\generator", "attribute \\top", "attribute \\amaranth", "attribute \\enum", "attribute \\src")
+
+
+def split_modules(rtlil: str) -> dict[str, list[str]]:
+    """Module name to the lines of its body, blank lines and attributes without effect left out; the top module comes first."""
+    modules, body = {}, None
+    for line in rtlil.splitlines():
+        if line.startswith("module "):
+            body = modules[line.split()[1]] = []
+        elif line == "end":
+            body = None
+        elif body is not None and line.strip() and not line.strip().startswith(_DROPPED):
+            body.append(line)
+    return modules
+
+
+def share_modules(rtlil: str, top: str) -> str:
+    """The same design with equal modules shared and plainly named: ``top``, and ``top_unit`` for what an instance ``unit_3_4`` shows."""
+    modules = split_modules(rtlil)
+    ports, kept = {}, {}  # of every module: its renamed ports; the hash of its body, which stands for its name until all are known
+    texts, instances = {}, {}  # of every hash: the body; the modules that have it
+    for name in _children_first(modules):
+        is_top = name == "\\" + top
+        body, ports[name] = _canonical(modules[name], kept, ports, keep_order=is_top)
+        text = "\n".join(body)
+        digest = top if is_top else hashlib.sha256(text.encode()).hexdigest()
+        texts.setdefault(digest, text)
+        instances.setdefault(digest, []).append(name)
+        kept[name] = digest
+    names, taken = {top: top}, {top}
+    for digest in texts:
+        if digest != top:
+            names[digest] = _plain_name(instances[digest], top, taken)
+    renamed = {names[digest]: re.sub(r"^  cell \\(\w+) ", lambda m: f"  cell \\{names.get(m[1], m[1])} ", text, flags=re.MULTILINE)
+               for digest, text in texts.items()}
+    return "\n".join(f"module \\{name}\n{text}\nend\n" for name, text in renamed.items())
+
+
+def _children_first(modules):
+    order, seen = [], set()
+
+    def visit(name):
+        if name not in seen:
+            seen.add(name)
+            for line in modules[name]:
+                if line.startswith("  cell \\") and line.split()[1] in modules:
+                    visit(line.split()[1])
+            order.append(name)
+
+    for name in modules:
+        visit(name)
+    return order
+
+
+def _plain_name(instances, top, taken):
+    """What the names of all instances have in common: ``top_multiplier`` for ``multiplier_0_low`` and ``multiplier_1_high``."""
+    lasts = [re.sub(r"\W", "_", name.lstrip("\\").rsplit(".", 1)[-1]) for name in instances]
+    common = os.path.commonprefix([last.split("_") for last in lasts])
+    common = re.sub(r"(_[0-9]+)+$", "", "_".join(common) or lasts[0])
+    plain, n = f"{top}_{common}", 1
+    while plain in taken:
+        n += 1
+        plain = f"{top}_{common}_{n}"
+    taken.add(plain)
+    return plain
+
+
+def _port_names(body, declared):
+    """New names for ``port$cell$bit``: the signals that are slices of it, in the body's order."""
+    aliases, order = {}, {}
+    for line in body:
+        if match := _ALIAS.match(line):
+            aliases.setdefault(match[2], []).append(match[1])
+        if not line.startswith("  wire"):
+            for port in _PORT.findall(line):
+                order.setdefault(port)
+    renamed, used = {}, set(declared)
+    for port in [*order, *(p for p in declared if _PORT.fullmatch(p) and p not in order)]:
+        base = "_".join(aliases.get(port, ["port"])[:3])
+        name, n = f"\\{base}_i", 1
+        while name in used:
+            n += 1
+            name = f"\\{base}_i{n}"
+        used.add(name)
+        renamed[port] = name
+    return renamed
+
+
+def _canonical(lines, kept, ports, keep_order):
+    """The body with shared children, port names and port order that depend on nothing but the body."""
+    wires, attributes, body, child = [], [], [], None
+    for line in lines:
+        if line.startswith("  attribute "):
+            attributes.append(line)
+        elif match := _WIRE.fullmatch(line):
+            wires.append((attributes, *match.groups()))
+            attributes = []
+        else:
+            body += attributes
+            attributes = []
+            if line.startswith("  cell \\") and line.split()[1] in kept:
+                _, child, instance = line.split()
+                line = f"  cell \\{kept[child]} {instance}"
+            elif line == "  end":
+                child = None
+            elif child is not None and line.startswith("    connect "):
+                _, port, value = line.strip().split(" ", 2)
+                line = f"    connect {ports[child].get(port, port)} {value}"
+            body.append(line)
+    renamed = _port_names(body, [wire[-1] for wire in wires])
+    body = [_PORT.sub(lambda match: renamed.get(match[0], match[0]), line) for line in body]
+    body = _sort_instance_connections(body)
+    wires = [(*wire[:-1], renamed.get(wire[-1], wire[-1])) for wire in wires]
+    if not keep_order:
+        wires.sort(key=lambda wire: wire[-1])
+    wires.sort(key=lambda wire: wire[-1] not in ("\\clk", "\\rst"))
+    declarations, index = [], 0
+    for attributes, width, direction, signed, name in wires:
+        if direction:
+            index += 1  # from 1: Yosys takes 0 for "no port"
+        declarations += [*attributes, f"  wire width {width}{f' {direction} {index}' if direction else ''}{signed or ''} {name}"]
+    return declarations + body, renamed
+
+
+def _sort_instance_connections(body):
+    result, connections, inside = [], [], False
+    for line in body:
+        if line.startswith("  cell \\"):
+            inside = True
+        if inside and line.startswith("    connect "):
+            connections.append(line)
+            continue
+        if line == "  end":
+            result += sorted(connections)
+            connections, inside = [], False
+        result.append(line)
+    return result
