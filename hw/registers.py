@@ -83,7 +83,7 @@ class Registers(wiring.Component):
         log_write, log_read = log.write_port(), log.read_port()
         m.d.comb += [
             log_write.addr.eq(totals["layers"]), log_write.en.eq(self.running & self.layer_done),
-            log_write.data.eq(Cat(layer_counts["cycles"] + 1, *((layer_counts[n] + by)[:32] for n, by in
+            log_write.data.eq(Cat((layer_counts["cycles"] + 1)[:32], *((layer_counts[n] + by)[:32] for n, by in
                                                                (("waiting", self.starved), ("terms", self.terms), ("empty", empty))))),
             log_read.addr.eq(port.address[2:]), log_read.en.eq(1),
         ]

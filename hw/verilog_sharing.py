@@ -9,9 +9,9 @@ import hashlib
 import os
 import re
 
-_PORT = re.compile(r"\\port\$\d+\$\d+")
+_NUMBERED = re.compile(r"\\[A-Za-z_]\w*(?:\$\d+)+(?!\S)")
 _WIRE = re.compile(r"  wire width (\d+)(?: (input|output|inout) \d+ )?( signed)? (\S+)")
-_ALIAS = re.compile(r"connect \\([A-Za-z_]\w*) (\\port\$\d+\$\d+)(?: \[.*\])?")
+_ALIAS = re.compile(r"connect \\([A-Za-z_]\w*) (\\\S+\$\d+)(?: \[.*\])?")
 _DROPPED = ("attribute \\generator", "attribute \\top", "attribute \\amaranth", "attribute \\enum", "attribute \\src")
 
 
@@ -79,18 +79,20 @@ def _plain_name(instances, top, taken):
     return plain
 
 
-def _port_names(body, declared):
-    """New names for ``port$cell$bit``: the signals that are slices of it, in the body's order."""
+def _port_names(body, wires):
+    """Plain names for ports called ``signal$n`` or ``port$cell$bit``; the latter are called by the signals that are slices of them."""
+    numbered = [wire[-1] for wire in wires if wire[2] and _NUMBERED.fullmatch(wire[-1])]
     aliases, order = {}, {}
-    for line in body:
+    for line in body if numbered else ():
         if match := _ALIAS.match(line):
             aliases.setdefault(match[2], []).append(match[1])
-        if not line.startswith("  wire"):
-            for port in _PORT.findall(line):
-                order.setdefault(port)
-    renamed, used = {}, set(declared)
-    for port in [*order, *(p for p in declared if _PORT.fullmatch(p) and p not in order)]:
-        base = "_".join(aliases.get(port, ["port"])[:3])
+        for port in _NUMBERED.findall(line):
+            order.setdefault(port)
+    renamed, used = {}, {wire[-1] for wire in wires}
+    for port in sorted(numbered, key=lambda p: list(order).index(p) if p in order else len(order)):
+        base = port[1:].split("$")[0]
+        if base == "port":
+            base = "_".join(aliases.get(port, ["part"])[:3])
         name, n = f"\\{base}_i", 1
         while name in used:
             n += 1
@@ -121,8 +123,8 @@ def _canonical(lines, kept, ports, keep_order):
                 _, port, value = line.strip().split(" ", 2)
                 line = f"    connect {ports[child].get(port, port)} {value}"
             body.append(line)
-    renamed = _port_names(body, [wire[-1] for wire in wires])
-    body = [_PORT.sub(lambda match: renamed.get(match[0], match[0]), line) for line in body]
+    renamed = _port_names(body, wires)
+    body = [_NUMBERED.sub(lambda match: renamed.get(match[0], match[0]), line) for line in body]
     body = _sort_instance_connections(body)
     wires = [(*wire[:-1], renamed.get(wire[-1], wire[-1])) for wire in wires]
     if not keep_order:
