@@ -1,0 +1,151 @@
+"""The integer network: what the hardware computes, layer by layer, and its executor in NumPy.
+
+The executor knows layers and tensors where the golden machine knows words and addresses; both take their arithmetic from ``golden``.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from compiler.network import Shape
+from golden import channel_unit, mac_array, output_stage, term_select
+from sdp.program import Kind
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class QuantizedLayer:
+    """One layer in integers; ``output = clamp(round(((acc + bias) * multiplier + residual * residual_multiplier) / 2**shift))``.
+
+    Attributes
+    ----------
+    input, residual : names of the tensors that it reads; ``residual`` may be none
+    in_shape, out_shape : (height, width, channels)
+    pad : (top, left); bottom and right follow from ``out_shape``
+    weights : int16 (kernel_h, kernel_w, in channels, out channels), none for pooling
+    w4 : one digit per weight instead of two
+    budget : terms kept per group; without meaning for pooling
+    bias, multiplier : int64 (out channels,)
+    in_signed, residual_signed : codes are -127 ... 127 instead of 0 ... 255
+    clamp : lowest and highest output code; the output is signed if the lowest is negative
+    in_scale, out_scale : real value of one step of the codes
+    weight_scale : float (out channels,)
+    """
+
+    name: str
+    kind: Kind
+    input: str
+    residual: str | None = None
+    in_shape: Shape
+    out_shape: Shape
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    pad: tuple[int, int] = (0, 0)
+    weights: np.ndarray | None = None
+    w4: bool = False
+    budget: int = 1
+    bias: np.ndarray
+    multiplier: np.ndarray
+    shift: int
+    residual_multiplier: int = 0
+    in_signed: bool
+    residual_signed: bool = False
+    clamp: tuple[int, int]
+    in_scale: float
+    out_scale: float
+    weight_scale: np.ndarray | None = None
+
+    @property
+    def out_signed(self) -> bool:
+        return self.clamp[0] < 0
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of one image; 0 for pooling."""
+        height, width, channels = self.out_shape
+        return height * width * channels * self.kernel[0] * self.kernel[1] * self.in_shape[2] if self.kind is Kind.CONV else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """How the host lays out a shallow image: each pixel becomes the window of ``kernel`` around it, tap-major, channel-minor.
+
+    The first convolution is then one of 1x1 over ``kernel_h * kernel_w * channels`` channels, which fill the lanes.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+    out: tuple[int, int]
+
+    def apply(self, codes: np.ndarray) -> np.ndarray:
+        """(n, h, w, c) to (n, out_h, out_w, kernel_h * kernel_w * c)."""
+        view = mac_array.windows(codes, self.kernel, self.stride, self.pad, self.out)
+        return np.ascontiguousarray(view).reshape(len(codes), *self.out, -1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedNetwork:
+    """``input_shape`` is the host's; ``packing``, if any, comes between it and the tensor ``input`` in memory."""
+
+    name: str
+    input: str
+    input_shape: Shape
+    input_scale: float
+    input_signed: bool
+    packing: Packing | None
+    layers: tuple[QuantizedLayer, ...]
+
+    @property
+    def memory_shape(self) -> Shape:
+        """Shape of the input in activation memory."""
+        if self.packing is None:
+            return self.input_shape
+        return *self.packing.out, self.packing.kernel[0] * self.packing.kernel[1] * self.input_shape[2]
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Images (n, h, w, c) in real values to codes, int16."""
+        low, high = (-127, 127) if self.input_signed else (0, 255)
+        return np.clip(np.rint(np.asarray(images) / self.input_scale), low, high).astype(np.int16)
+
+    def pack(self, codes: np.ndarray) -> np.ndarray:
+        """Codes (n, h, w, c) as they lie in activation memory."""
+        return self.packing.apply(codes) if self.packing else codes
+
+    def decode(self, codes: np.ndarray, name: str | None = None) -> np.ndarray:
+        """Codes of a layer's output (the last one's by default) to real values."""
+        layer = self.layers[-1] if name is None else next(layer for layer in self.layers if layer.name == name)
+        return codes * layer.out_scale
+
+    def replace(self, layer: QuantizedLayer) -> "QuantizedNetwork":
+        """The network with the layer of this name exchanged."""
+        return dataclasses.replace(self, layers=tuple(layer if old.name == layer.name else old for old in self.layers))
+
+
+def select(codes: np.ndarray, budget: int, group: int) -> np.ndarray:
+    """Masked codes, channels padded with zeros to whole groups for the selection and cut again."""
+    channels = codes.shape[-1]
+    padded = np.pad(codes, ((0, 0),) * 3 + ((0, -channels % group),))
+    return term_select.select(padded, budget, group)[0][..., :channels]
+
+
+def accumulate(layer: QuantizedLayer, codes: np.ndarray, group: int) -> np.ndarray:
+    """The exact accumulators of a layer for input codes (n, h, w, c), int64 (n, out_h, out_w, out channels)."""
+    out = layer.out_shape[:2]
+    if layer.kind is Kind.CONV:
+        return mac_array.convolve(select(codes, layer.budget, group), layer.weights, layer.stride, layer.pad, out)
+    return channel_unit.pool(codes, layer.kind is Kind.MAX, layer.kernel, layer.stride, layer.pad, out)
+
+
+def finish(layer: QuantizedLayer, accumulators: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
+    """Output codes, int16, from accumulators and, if the layer has one, the residual among ``tensors``."""
+    residual = tensors[layer.residual] if layer.residual is not None else 0
+    return output_stage.requantize(accumulators, layer.bias, layer.multiplier, layer.shift, *layer.clamp, residual, layer.residual_multiplier)
+
+
+def run(network: QuantizedNetwork, codes: np.ndarray, group: int) -> dict[str, np.ndarray]:
+    """Output codes of every layer, int16 (n, h, w, c), for input codes (n, h, w, c) as :meth:`QuantizedNetwork.encode` makes them."""
+    tensors = {network.input: network.pack(codes)}
+    for layer in network.layers:
+        tensors[layer.name] = finish(layer, accumulate(layer, tensors[layer.input], group), tensors)
+    return {layer.name: tensors[layer.name] for layer in network.layers}
