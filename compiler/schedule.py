@@ -66,9 +66,15 @@ def header(config: Config, layer: QuantizedLayer, *, in_base: int = 0, out_base:
     start, stop, _ = channels.indices(layer.out_shape[2])
     offset = start // config.word * plane(config, layer.out_shape)
     has_residual = layer.residual is not None
+    # Pooling keeps to its channels: some of the output need the same ones of the input.
+    inputs = stop - start
+    if layer.kind is Kind.CONV:
+        inputs = layer.in_shape[2]
+    else:
+        in_base += start // config.word * plane(config, layer.in_shape)
     return Layer(
         kind=layer.kind, in_base=in_base, in_plane=plane(config, layer.in_shape), in_h=layer.in_shape[0], in_w=layer.in_shape[1],
-        in_words=packing.channel_words(config, layer.in_shape[2]), in_tail=(layer.in_shape[2] - 1) % config.word + 1,
+        in_words=packing.channel_words(config, inputs), in_tail=(inputs - 1) % config.word + 1,
         out_base=out_base + offset, out_plane=plane(config, layer.out_shape), out_h=layer.out_shape[0], out_w=layer.out_shape[1],
         out_channels=stop - start, w4=layer.w4, in_signed=layer.in_signed, budget=layer.budget, kernel_h=layer.kernel[0], kernel_w=layer.kernel[1],
         stride_h=layer.stride[0], stride_w=layer.stride[1], pad_top=layer.pad[0], pad_left=layer.pad[1], weight_base=weight_base, scale_base=scale_base,
@@ -81,32 +87,48 @@ def cycles(config: Config, layer: QuantizedLayer) -> int:
     return layer_cycles(config, header(config, layer)).total
 
 
-def parts_of(config: Config, layer: QuantizedLayer) -> list[Part]:
-    """The fewest parts whose weights and scales fit their memories.
+def parts_of(config: Config, layer: QuantizedLayer, weight_words: int, scale_words: int) -> list[Part]:
+    """The fewest parts of even size, each with at most so many words of weights and scales.
 
     Raises
     ------
     NetworkError
         Where even the smallest part does not fit, or the reduction is too long.
     """
-    channels = layer.out_shape[2]
+    channels, word = layer.out_shape[2], config.word
     if layer.kind is Kind.CONV and packing.steps_of(config, layer) > config.steps_max:
-        codes = packing.steps_of(config, layer) * config.word
+        codes = packing.steps_of(config, layer) * word
         raise NetworkError(f"layer {layer.name!r}: each output sums over {codes} codes, the accumulators of {config.name!r} hold {config.reduction}")
-    # Parts begin at whole words of the output, and at whole blocks so that no column is idle in between.
-    unit = math.lcm(config.word, config.block(layer.w4)) if layer.kind is Kind.CONV else config.word
 
     def fits(count):
-        return packing.weight_count(config, layer, count) <= config.weight_words and -(-count // config.outputs) <= config.scale_words
+        return packing.weight_count(config, layer, count) <= weight_words and -(-count // config.outputs) <= scale_words
 
     if fits(channels):
         return [Part(layer, 0, channels)]
-    size = next((count for count in range(channels // unit * unit, 0, -unit) if fits(count)), None)
-    if size is None or layer.kind is not Kind.CONV:
-        needed = packing.weight_count(config, layer, min(unit, channels))
-        raise NetworkError(f"layer {layer.name!r}: {min(unit, channels)} output channels need {needed} words of weights and "
-                           f"{-(-min(unit, channels) // config.outputs)} of scales, the memories have {config.weight_words} and {config.scale_words}")
-    return [Part(layer, start, min(start + size, channels)) for start in range(0, channels, size)]
+    # Parts begin at whole words of the output; if possible at whole blocks, so that no column is idle in between.
+    for unit in (math.lcm(word, config.block(layer.w4)), word):
+        size = next((count for count in range(channels // unit * unit, 0, -unit) if fits(count)), None)
+        if size is not None:
+            count = -(-channels // size)
+            size = -(-channels // (count * unit)) * unit
+            return [Part(layer, start, min(start + size, channels)) for start in range(0, channels, size)]
+    least = min(word, channels)
+    raise NetworkError(f"layer {layer.name!r}: {least} output channels need {packing.weight_count(config, layer, least)} words of weights and "
+                       f"{-(-least // config.outputs)} of scales, the memories have {weight_words} and {scale_words}")
+
+
+def parts_of_all(config: Config, layers: tuple[QuantizedLayer, ...]) -> list[Part]:
+    """Whole layers where all weights and scales fit at once; else, if possible, parts of half a memory, so that one loads beside another."""
+    weights, scales = config.weight_words, config.scale_words
+    stay = sum(packing.weight_count(config, layer, layer.out_shape[2]) for layer in layers) <= weights
+    scales_stay = sum(-(-layer.out_shape[2] // config.outputs) for layer in layers) <= scales
+    parts = []
+    for layer in layers:
+        try:
+            parts += parts_of(config, layer, weights if stay else weights // 2, scales if scales_stay else scales // 2)
+        except NetworkError:
+            parts += parts_of(config, layer, weights, scales)
+    return parts
 
 
 def place(data: list[np.ndarray], depth: int) -> tuple[bool, list[Region]]:
@@ -231,7 +253,7 @@ def compile(network: QuantizedNetwork, config: Config) -> Compiled:
     shapes = {network.input: network.memory_shape} | {layer.name: layer.out_shape for layer in network.layers}
     steps = [memory.Step(output=layer.name, input=layer.input, residual=layer.residual) for layer in network.layers]
     places = memory.allocate(steps, {name: tensor_words(config, shape) for name, shape in shapes.items()}, config.activation_words)
-    parts = [part for layer in network.layers for part in parts_of(config, layer)]
+    parts = parts_of_all(config, network.layers)
     nothing = np.zeros((0, config.weight_beats * config.word), dtype=np.uint8)
     weights_stay, weights = place([packing.weight_words(config, p.layer, p.channels) if p.layer.weights is not None else nothing for p in parts],
                                   config.weight_words)
