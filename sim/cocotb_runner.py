@@ -137,7 +137,7 @@ def _build(verilog, toplevel, simulator, fast, waves, build):
         source.write_text(verilog)
         sources, arguments = [source], []
         if simulator == "verilator":
-            arguments = ["--no-timing", "-Wno-fatal", "-Wno-lint"]
+            arguments = ["--no-timing", "-Wno-fatal", "-Wno-lint", "-Wno-SYMRSVDWORD"]
             if fast:
                 visible = folder / "ports.vlt"
                 visible.write_text(_visible_ports(verilog, toplevel))
