@@ -1,0 +1,44 @@
+# Every target first makes the environment (.venv, and missing Debian packages where that is allowed); see scripts/bootstrap.
+CONFIG ?= small
+LIBERTY ?=
+N ?=
+JOBS ?= 2
+PYTHON := .venv/bin/python
+OPTIONS = --config $(CONFIG)
+NUMBER = $(if $(N),--number $(N))
+
+.DEFAULT_GOAL := help
+.PHONY: help environment verilog test fuzz demo area lint bench clean
+
+help: ## this list
+	@echo 'make TARGET [CONFIG=tiny|small|medium|large|FILE.toml] [LIBERTY=FILE.lib] [N=NUMBER]'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+environment:
+	@./scripts/bootstrap
+
+verilog: environment ## write build/CONFIG/accelerator.v and its description
+	@$(PYTHON) -m sdp verilog $(OPTIONS)
+
+test: environment ## all tests: golden model, compiler, hardware under Icarus and Verilator
+	@$(PYTHON) -m pytest -q -n $(JOBS)
+
+fuzz: environment ## N random programs, hardware against golden model
+	@$(PYTHON) -m sdp fuzz $(OPTIONS) $(NUMBER)
+
+demo: environment ## a network from ONNX to accuracy, cycles and area
+	@$(PYTHON) -m sdp demo $(OPTIONS) $(NUMBER)
+
+area: environment ## area per unit, with the built-in cell library or LIBERTY
+	@$(PYTHON) -m sdp area $(OPTIONS) $(if $(LIBERTY),--liberty $(LIBERTY))
+
+lint: environment ## Verilator's lint of the generated Verilog, ruff of the sources
+	@$(PYTHON) -m sdp lint $(OPTIONS)
+	@$(PYTHON) -m ruff check
+
+bench: environment ## speed of the simulations
+	@$(PYTHON) -m sdp bench $(OPTIONS) $(NUMBER)
+
+clean: ## remove what was made, the environment excepted
+	@rm -rf build .hypothesis .pytest_cache .ruff_cache
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,84 @@
+"""The command line: ``python -m sdp VERB``. Every verb belongs to the package that does the work and is imported only when asked for."""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from sdp import __version__
+from sdp.config import NAMED, ConfigError, load
+from sdp.program import ProgramError
+
+
+def _verilog(args):
+    from hw.verilog import emit
+
+    emit(args.config, args.out)
+
+
+def _lint(args):
+    from hw.verilog import emit
+    from sim.toolchain import lint
+
+    verilog, _ = emit(args.config, args.out)
+    import hw
+
+    lint(verilog, "accelerator", Path(hw.__file__).with_name("lint.vlt"))
+    print(f"{verilog}: no warnings from verilator --lint-only -Wall beyond those that hw/lint.vlt gives a reason for")
+
+
+def _owned_by(module):
+    """``main(args)`` of that module: it prints its artifacts and returns the exit code, or ``None`` for success."""
+    return lambda args: importlib.import_module(module).main(args)
+
+
+VERBS = {
+    "verilog": (_verilog, "write build/CONFIG/accelerator.v and accelerator.json"),
+    "lint": (_lint, "the same, checked with Verilator's lint"),
+    "demo": (_owned_by("examples.demo"), "a network from ONNX to accuracy, cycles and area"),
+    "area": (_owned_by("synth.area"), "synthesize and report area per unit"),
+    "bench": (_owned_by("sim.bench"), "measure the speed of the simulations"),
+    "fuzz": (_owned_by("sim.fuzz"), "random layers and programs, hardware against golden model"),
+}
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="sdp", description="Structured Dynamic Precision: an accelerator generator.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, (_, text) in VERBS.items():
+        sub = verbs.add_parser(verb, help=text, description=text)
+        sub.add_argument("--config", default="small", help=f"{', '.join(NAMED)} or a .toml file (default: %(default)s)")
+        sub.add_argument("--out", type=Path, default=Path("build"), help="folder for what is made (default: %(default)s)")
+        if verb == "area":
+            sub.add_argument("--liberty", type=Path, help="cell library, a .lib file; without it the open one that is built in")
+        if verb in ("fuzz", "bench", "demo"):
+            sub.add_argument("-n", "--number", type=_positive, help="how many programs, repetitions or images")
+            sub.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+    return parser
+
+
+def _positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value}, but must be at least 1")
+    return value
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code: 0, 1 for what the message on stderr says, 2 for a command that cannot be understood."""
+    from sim.toolchain import ToolError
+
+    args = _parser().parse_args(argv)
+    try:
+        args.config = load(args.config)
+        return VERBS[args.verb][0](args) or 0
+    except (ConfigError, ProgramError, ToolError) as error:
+        print(f"sdp {args.verb}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
