@@ -133,8 +133,8 @@ def choose(calibration: Calibration, config: Config, cycles: Callable[[Quantized
         for mode in steps(name):
             push(name, mode)
         if progress:
-            now = sum(cost(name, mode) for name, mode in state.modes.items())
-            progress.update(task, advance=1, description=f"budgets: {everything / now:.2f} times fewer cycles, divergence {state.loss.divergence:.4f}")
+            faster = everything / sum(cost(name, mode) for name, mode in state.modes.items())
+            progress.update(task, advance=1, description=f"{faster:.2f} times fewer cycles, divergence {state.loss.divergence:.4f}")
     network = state.plain
     for layer in state.layers:
         network = network.replace(layer)

@@ -18,7 +18,7 @@ GAIN = (0.8, 1.5)
 """A fit outside of this range is taken for noise and clipped."""
 
 
-def correct_layer(layer: QuantizedLayer, accumulators: np.ndarray, wanted: np.ndarray, config: Config, fit_gain: bool = True) -> QuantizedLayer:
+def correct_layer(layer: QuantizedLayer, accumulators: np.ndarray, wanted: np.ndarray, config: Config) -> QuantizedLayer:
     """``layer`` with gain and bias fitted.
 
     Parameters
@@ -29,15 +29,14 @@ def correct_layer(layer: QuantizedLayer, accumulators: np.ndarray, wanted: np.nd
     acc = accumulators.reshape(-1, accumulators.shape[-1]).astype(np.float64)
     wanted = wanted.reshape(acc.shape) / (layer.in_scale * layer.weight_scale)
     center, target = acc.mean(axis=0), wanted.mean(axis=0)
-    gain = np.ones(len(center))
-    if fit_gain:
-        spread = np.square(acc - center).sum(axis=0)
-        together = ((acc - center) * (wanted - target)).sum(axis=0)
-        gain = np.clip(np.divide(together, spread, out=gain, where=spread > 0), *GAIN)
+    spread = np.square(acc - center).sum(axis=0)
+    together = ((acc - center) * (wanted - target)).sum(axis=0)
+    gain = np.clip(np.divide(together, spread, out=np.ones(len(center)), where=spread > 0), *GAIN)
     multiplier = np.clip(np.rint(layer.multiplier * gain), 1, (1 << config.scale_bits) - 1)
     gain = multiplier / layer.multiplier
     bias = np.clip(np.rint(target / gain - center), -(1 << 31), (1 << 31) - 1)
-    return dataclasses.replace(layer, bias=bias.astype(np.int64), multiplier=multiplier.astype(np.int64), weight_scale=layer.weight_scale * gain)
+    return dataclasses.replace(layer, bias=bias.astype(np.int64), multiplier=multiplier.astype(np.int64),
+                               weight_scale=layer.weight_scale * gain)
 
 
 def step(layer: QuantizedLayer, tensors: dict[str, np.ndarray], calibration: Calibration, scales: dict[str, float], config: Config,

@@ -60,7 +60,8 @@ def allocate(steps: list[Step], words: dict[str, int], depth: int) -> dict[str, 
     apart = {frozenset((step.input, step.residual)) for step in steps if step.residual is not None}
     for pair in apart:
         if len(pair) == 1:
-            raise AllocationError(f"a layer reads {next(iter(pair))!r} as input and as residual, which must lie in different halves of activation memory")
+            raise AllocationError(f"a layer reads {next(iter(pair))!r} as input and as residual, "
+                                  "which must lie in different halves of activation memory")
     order = [steps[0].input, *(step.output for step in steps)]
     for name in order:
         if words[name] > half:
@@ -106,5 +107,6 @@ def allocate(steps: list[Step], words: dict[str, int], depth: int) -> dict[str, 
         name = order[deepest]
         at = deepest - 1
         live = ", ".join(f"{other!r} ({words[other]})" for other in order[:deepest] if uses.get(other, -1) >= at)
-        raise AllocationError(f"the output of layer {name!r} needs {words[name]} words of activation memory beside {live}; each of its halves has {half}")
+        raise AllocationError(f"the output of layer {name!r} needs {words[name]} words of activation memory beside {live}; "
+                              f"each of its halves has {half}")
     return found

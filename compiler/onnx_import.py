@@ -15,8 +15,10 @@ from compiler.network import Conv, Network, NetworkError, Node, Pool, output_sha
 
 ATTRIBUTES = {
     "Conv": {"dilations": [1, 1], "group": 1, "auto_pad": b"NOTSET", "kernel_shape": None, "strides": None, "pads": None},
-    "MaxPool": {"dilations": [1, 1], "ceil_mode": 0, "storage_order": 0, "auto_pad": b"NOTSET", "kernel_shape": None, "strides": None, "pads": None},
-    "AveragePool": {"ceil_mode": 0, "auto_pad": b"NOTSET", "count_include_pad": None, "kernel_shape": None, "strides": None, "pads": None},
+    "MaxPool": {"dilations": [1, 1], "ceil_mode": 0, "storage_order": 0, "auto_pad": b"NOTSET",
+                "kernel_shape": None, "strides": None, "pads": None},
+    "AveragePool": {"ceil_mode": 0, "auto_pad": b"NOTSET", "count_include_pad": None,
+                    "kernel_shape": None, "strides": None, "pads": None},
     "GlobalAveragePool": {}, "Relu": {}, "Add": {},
     "Flatten": {"axis": 1},
     "Gemm": {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": None},
@@ -41,7 +43,7 @@ def read(path: str | Path) -> Network:
     else:
         shape = tuple(d.dim_value for d in inputs[0].type.tensor_type.shape.dim)
         if len(shape) != 4 or min(shape[1:]) < 1:
-            problems.append(f"the input {inputs[0].name!r} is of shape {shape}, but must be (batch, channels, height, width) with sizes given")
+            problems.append(f"the input {inputs[0].name!r} is of shape {shape}, but must be (batch, channels, height, width)")
     if problems:
         raise NetworkError("\n".join([f"{len(problems)} obstacles in {Path(path).name}:", *(f"  {p}" for p in problems)]))
     channels, height, width = shape[1:]
@@ -69,7 +71,8 @@ def _problems(node: onnx.NodeProto, constants: dict) -> list[str]:
         if name not in allowed or (allowed[name] is not None and value != allowed[name]):
             found.append(f"{where}: {node.op_type} with {name} = {value} is not supported; it must be {allowed.get(name, 'absent')}")
     if node.op_type in ("Conv", "Gemm"):
-        found += [f"{where}: {node.op_type} takes weights from {name!r}, which is no constant" for name in node.input[1:] if name not in constants]
+        found += [f"{where}: {node.op_type} takes weights from {name!r}, which is no constant"
+                  for name in node.input[1:] if name not in constants]
     if node.op_type == "Add":
         found += [f"{where}: Add of the constant {name!r} is not supported" for name in node.input if name in constants]
     if node.op_type == "AveragePool" and any(_attributes(node).get("pads", [])) and not _attributes(node).get("count_include_pad", 0):
@@ -93,7 +96,8 @@ class _Builder:
         match node.op_type:
             case "Conv":
                 weight = self.constants[node.input[1]]
-                self._append(output, Conv(name=output, input=source, weight=weight, bias=self._bias(node, weight), stride=stride, pad=pad))
+                bias = self._bias(node, weight)
+                self._append(output, Conv(name=output, input=source, weight=weight, bias=bias, stride=stride, pad=pad))
             case "Gemm":
                 height, width, channels = self.shapes[source]
                 weight = self.constants[node.input[1]]
@@ -102,8 +106,8 @@ class _Builder:
                 # Flatten saw (channels, height, width).
                 self._append(output, Conv(name=output, input=source, weight=weight.reshape(-1, channels, height, width), bias=bias))
             case "MaxPool" | "AveragePool":
-                kind = "max" if node.op_type == "MaxPool" else "avg"
-                self._append(output, Pool(name=output, input=source, kind=kind, kernel=tuple(attributes["kernel_shape"]), stride=stride, pad=pad))
+                kind, kernel = "max" if node.op_type == "MaxPool" else "avg", tuple(attributes["kernel_shape"])
+                self._append(output, Pool(name=output, input=source, kind=kind, kernel=kernel, stride=stride, pad=pad))
             case "GlobalAveragePool":
                 self._append(output, Pool(name=output, input=source, kind="avg", kernel=self.shapes[source][:2], stride=(1, 1)))
             case "Flatten":
@@ -128,7 +132,9 @@ class _Builder:
         """``node`` becomes part of the convolution ``target``, if that one's result is used by nothing else."""
         conv = self.nodes.get(target)
         alone = all(self.uses[name] == 1 for name in node.input if self.names[name] == target)
-        if not isinstance(conv, Conv) or conv.relu or not alone or (conv.residual and "residual" in changes) or target == changes.get("residual"):
-            raise NetworkError(f"node {node.name or node.output[0]!r}: {node.op_type} must follow a convolution whose result nothing else reads")
+        again = "residual" in changes and isinstance(conv, Conv) and (conv.residual or target == changes["residual"])
+        if not isinstance(conv, Conv) or conv.relu or not alone or again:
+            where = f"node {node.name or node.output[0]!r}"
+            raise NetworkError(f"{where}: {node.op_type} must follow a convolution whose result nothing else reads")
         self.nodes[target] = dataclasses.replace(conv, **changes)
         self.names[node.output[0]] = target

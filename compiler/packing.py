@@ -42,7 +42,9 @@ def weight_digits(config: Config, layer: QuantizedLayer, channels: slice) -> tup
 
 
 def weight_words(config: Config, layer: QuantizedLayer, channels: slice) -> np.ndarray:
-    """Memory words of the weights of some output channels, uint8 (words, bytes per word)."""
+    """Memory words of the weights of some output channels, uint8 (words, bytes per word); none for pooling."""
+    if layer.weights is None:
+        return np.zeros((0, config.weight_beats * config.word), dtype=np.uint8)
     return pack(config, *weight_digits(config, layer, channels))
 
 

@@ -93,15 +93,16 @@ def quantize_layer(calibration: Calibration, node: Conv | Pool, config: Config, 
     network, scales, signed = calibration.network, calibration.scales, calibration.signed
     shapes = network.shapes()
     in_scale, out_scale = scales[node.input], scales[node.name]
-    common = dict(name=node.name, input=node.input, in_shape=shapes[node.input], out_shape=shapes[node.name], stride=node.stride, pad=node.pad[:2],
-                  in_signed=signed[node.input], in_scale=in_scale, out_scale=out_scale, clamp=(-127, 127) if signed[node.name] else (0, 255))
+    common = dict(name=node.name, input=node.input, in_shape=shapes[node.input], out_shape=shapes[node.name], stride=node.stride,
+                  pad=node.pad[:2], in_signed=signed[node.input], in_scale=in_scale, out_scale=out_scale,
+                  clamp=(-127, 127) if signed[node.name] else (0, 255))
     channels = shapes[node.name][2]
     if isinstance(node, Pool):
         ratio = in_scale / out_scale / (1 if node.kind == "max" else node.kernel[0] * node.kernel[1])
         shift = fit_shift(ratio, config.scale_bits)
         multiplier = np.full(channels, round(ratio * (1 << shift)), dtype=np.int64)
-        return QuantizedLayer(kind=Kind.MAX if node.kind == "max" else Kind.SUM, kernel=node.kernel, bias=np.zeros(channels, dtype=np.int64),
-                              multiplier=multiplier, shift=shift, **common)
+        return QuantizedLayer(kind=Kind.MAX if node.kind == "max" else Kind.SUM, kernel=node.kernel, multiplier=multiplier, shift=shift,
+                              bias=np.zeros(channels, dtype=np.int64), **common)
     flat = node.weight.astype(np.float64).reshape(channels, -1)
     # A channel of weights that are tiny beside its bias takes a larger scale, so that the bias fits 32 bits.
     wanted = np.maximum(weight_scales(flat, w4), np.abs(node.bias) / in_scale / (1 << 30))
@@ -131,5 +132,6 @@ def quantize(calibration: Calibration, config: Config, modes: dict[str, tuple[in
     """
     network, exact = calibration.network, (2 * config.group, False)
     layers = tuple(quantize_layer(calibration, node, config, *(modes or {}).get(node.name, exact)) for node in network.nodes)
-    return QuantizedNetwork(name=network.name, input=network.input, input_shape=network.input_shape, input_scale=calibration.scales[network.input],
-                            input_signed=calibration.signed[network.input], packing=packing_of(network, config.group), layers=layers)
+    return QuantizedNetwork(name=network.name, input=network.input, input_shape=network.input_shape, layers=layers,
+                            input_scale=calibration.scales[network.input], input_signed=calibration.signed[network.input],
+                            packing=packing_of(network, config.group))

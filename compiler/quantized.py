@@ -140,7 +140,8 @@ def accumulate(layer: QuantizedLayer, codes: np.ndarray, group: int) -> np.ndarr
 def finish(layer: QuantizedLayer, accumulators: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
     """Output codes, int16, from accumulators and, if the layer has one, the residual among ``tensors``."""
     residual = tensors[layer.residual] if layer.residual is not None else 0
-    return output_stage.requantize(accumulators, layer.bias, layer.multiplier, layer.shift, *layer.clamp, residual, layer.residual_multiplier)
+    return output_stage.requantize(accumulators, layer.bias, layer.multiplier, layer.shift, *layer.clamp,
+                                   residual, layer.residual_multiplier)
 
 
 def run(network: QuantizedNetwork, codes: np.ndarray, group: int) -> dict[str, np.ndarray]:

@@ -1,11 +1,9 @@
 """Quantized network to programs: addresses, what is loaded when, the layers' headers, and how to read what is stored.
 
 Weights and scales that fit their memories as a whole are loaded once, by the setup program. Otherwise each layer's are loaded in the
-image's program, alternately at the bottom and at the top of the memory, so that they arrive while the layer before still computes; only
-words that this layer reads wait for its end (``sync``).
+image's program, beside the computation; see :mod:`compiler.residency`.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,42 +11,11 @@ import numpy as np
 from compiler import memory, packing
 from compiler.network import NetworkError, Shape
 from compiler.quantized import QuantizedLayer, QuantizedNetwork
+from compiler.residency import Part, Region, parts_of_all, place
 from golden.cycles import layer_cycles
 from golden.term_select import to_signed
 from sdp.config import Config
 from sdp.program import Command, End, Kind, Layer, Load, Opcode, ProgramError, Store, check_layer
-
-
-@dataclass(frozen=True)
-class Part:
-    """Output channels ``start`` ... ``stop - 1`` of a layer: a layer whose weights exceed their memory is computed in parts."""
-
-    layer: QuantizedLayer
-    start: int
-    stop: int
-
-    @property
-    def channels(self) -> slice:
-        return slice(self.start, self.stop)
-
-    @property
-    def last(self) -> bool:
-        return self.stop == self.layer.out_shape[2]
-
-
-@dataclass(frozen=True)
-class Region:
-    """A part's words of weight or scale memory; ``shared`` are the addresses that the part before reads, too."""
-
-    base: int
-    data: np.ndarray
-    shared: range
-
-    def loads(self, opcode: Opcode) -> list[Load]:
-        """What may run beside the layer before comes first, what overwrites its operands waits."""
-        free = [at for at in range(len(self.data)) if self.base + at not in self.shared]
-        late = [at for at in range(len(self.data)) if self.base + at in self.shared]
-        return [Load(opcode=opcode, address=self.base + at[0], data=self.data[at], sync=sync) for at, sync in ((free, False), (late, True)) if at]
 
 
 def plane(config: Config, shape: Shape) -> int:
@@ -73,77 +40,19 @@ def header(config: Config, layer: QuantizedLayer, *, in_base: int = 0, out_base:
     else:
         in_base += start // config.word * plane(config, layer.in_shape)
     return Layer(
-        kind=layer.kind, in_base=in_base, in_plane=plane(config, layer.in_shape), in_h=layer.in_shape[0], in_w=layer.in_shape[1],
+        kind=layer.kind, tag=layer.name, w4=layer.w4, in_signed=layer.in_signed, budget=layer.budget,
+        in_base=in_base, in_plane=plane(config, layer.in_shape), in_h=layer.in_shape[0], in_w=layer.in_shape[1],
         in_words=packing.channel_words(config, inputs), in_tail=(inputs - 1) % config.word + 1,
         out_base=out_base + offset, out_plane=plane(config, layer.out_shape), out_h=layer.out_shape[0], out_w=layer.out_shape[1],
-        out_channels=stop - start, w4=layer.w4, in_signed=layer.in_signed, budget=layer.budget, kernel_h=layer.kernel[0], kernel_w=layer.kernel[1],
-        stride_h=layer.stride[0], stride_w=layer.stride[1], pad_top=layer.pad[0], pad_left=layer.pad[1], weight_base=weight_base, scale_base=scale_base,
+        out_channels=stop - start, kernel_h=layer.kernel[0], kernel_w=layer.kernel[1], stride_h=layer.stride[0], stride_w=layer.stride[1],
+        pad_top=layer.pad[0], pad_left=layer.pad[1], weight_base=weight_base, scale_base=scale_base,
         residual=has_residual, residual_signed=layer.residual_signed, residual_base=residual_base + offset if has_residual else 0,
-        residual_multiplier=layer.residual_multiplier, shift=layer.shift, clamp_low=layer.clamp[0], clamp_high=layer.clamp[1], tag=layer.name)
+        residual_multiplier=layer.residual_multiplier, shift=layer.shift, clamp_low=layer.clamp[0], clamp_high=layer.clamp[1])
 
 
 def cycles(config: Config, layer: QuantizedLayer) -> int:
     """Exact cycles of a layer, computed in one part."""
     return layer_cycles(config, header(config, layer)).total
-
-
-def parts_of(config: Config, layer: QuantizedLayer, weight_words: int, scale_words: int) -> list[Part]:
-    """The fewest parts of even size, each with at most so many words of weights and scales.
-
-    Raises
-    ------
-    NetworkError
-        Where even the smallest part does not fit, or the reduction is too long.
-    """
-    channels, word = layer.out_shape[2], config.word
-    if layer.kind is Kind.CONV and packing.steps_of(config, layer) > config.steps_max:
-        codes = packing.steps_of(config, layer) * word
-        raise NetworkError(f"layer {layer.name!r}: each output sums over {codes} codes, the accumulators of {config.name!r} hold {config.reduction}")
-
-    def fits(count):
-        return packing.weight_count(config, layer, count) <= weight_words and -(-count // config.outputs) <= scale_words
-
-    if fits(channels):
-        return [Part(layer, 0, channels)]
-    # Parts begin at whole words of the output; if possible at whole blocks, so that no column is idle in between.
-    for unit in (math.lcm(word, config.block(layer.w4)), word):
-        size = next((count for count in range(channels // unit * unit, 0, -unit) if fits(count)), None)
-        if size is not None:
-            count = -(-channels // size)
-            size = -(-channels // (count * unit)) * unit
-            return [Part(layer, start, min(start + size, channels)) for start in range(0, channels, size)]
-    least = min(word, channels)
-    raise NetworkError(f"layer {layer.name!r}: {least} output channels need {packing.weight_count(config, layer, least)} words of weights and "
-                       f"{-(-least // config.outputs)} of scales, the memories have {weight_words} and {scale_words}")
-
-
-def parts_of_all(config: Config, layers: tuple[QuantizedLayer, ...]) -> list[Part]:
-    """Whole layers where all weights and scales fit at once; else, if possible, parts of half a memory, so that one loads beside another."""
-    weights, scales = config.weight_words, config.scale_words
-    stay = sum(packing.weight_count(config, layer, layer.out_shape[2]) for layer in layers) <= weights
-    scales_stay = sum(-(-layer.out_shape[2] // config.outputs) for layer in layers) <= scales
-    parts = []
-    for layer in layers:
-        try:
-            parts += parts_of(config, layer, weights if stay else weights // 2, scales if scales_stay else scales // 2)
-        except NetworkError:
-            parts += parts_of(config, layer, weights, scales)
-    return parts
-
-
-def place(data: list[np.ndarray], depth: int) -> tuple[bool, list[Region]]:
-    """Regions for the words of all parts: (all of them at once, regions)."""
-    ends = np.cumsum([0, *(len(words) for words in data)])
-    if ends[-1] <= depth:
-        return True, [Region(int(base) if len(words) else 0, words, range(0)) for base, words in zip(ends, data)]
-    regions, before = [], range(0)
-    for words in data:
-        base = 0 if before.start or not len(words) else depth - len(words)
-        here = range(base, base + len(words))
-        regions.append(Region(base, words, range(max(here.start, before.start), min(here.stop, before.stop))))
-        # Pooling reads no weights: the last ones before it are free when the next arrive.
-        before = here
-    return False, regions
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,8 +88,9 @@ class Compiled:
 
     def layer(self, part: Part, weights: Region, scales: Region) -> Layer:
         layer, places = part.layer, self.places
-        return header(self.config, layer, in_base=places[layer.input].base, out_base=places[layer.name].base, weight_base=weights.base,
-                      residual_base=places[layer.residual].base if layer.residual is not None else 0, scale_base=scales.base, channels=part.channels)
+        residual = places[layer.residual].base if layer.residual is not None else 0
+        return header(self.config, layer, in_base=places[layer.input].base, out_base=places[layer.name].base, residual_base=residual,
+                      weight_base=weights.base, scale_base=scales.base, channels=part.channels)
 
     def setup(self) -> list[Command]:
         """Loads of what stays for all images, and ``end``; to be run once, before any frame."""
@@ -254,9 +164,7 @@ def compile(network: QuantizedNetwork, config: Config) -> Compiled:
     steps = [memory.Step(output=layer.name, input=layer.input, residual=layer.residual) for layer in network.layers]
     places = memory.allocate(steps, {name: tensor_words(config, shape) for name, shape in shapes.items()}, config.activation_words)
     parts = parts_of_all(config, network.layers)
-    nothing = np.zeros((0, config.weight_beats * config.word), dtype=np.uint8)
-    weights_stay, weights = place([packing.weight_words(config, p.layer, p.channels) if p.layer.weights is not None else nothing for p in parts],
-                                  config.weight_words)
+    weights_stay, weights = place([packing.weight_words(config, p.layer, p.channels) for p in parts], config.weight_words)
     scales_stay, scales = place([packing.scale_words(config, p.layer, p.channels) for p in parts], config.scale_words)
     compiled = Compiled(network, config, places, parts, weights, scales, weights_stay, scales_stay)
     for part, weight, scale in zip(parts, weights, scales):

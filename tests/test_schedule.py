@@ -90,7 +90,7 @@ def test_machine_computes_what_the_executor_does(network, name):
 @settings(max_examples=40, deadline=None)
 @given(networks(), st.sampled_from([48, 60, 90, 160]), st.sampled_from([5, 12, 30, 128]))
 def test_weights_that_do_not_stay(network, weights, scales):
-    """Loaded per image, in parts, beside the computation: never what the running layer reads (the machine would raise), and the same codes."""
+    """Loaded per image, in parts, beside the computation, but never over what the running layer reads: the machine would raise."""
     config = dataclasses.replace(NAMED["tiny"], weight_words=weights, scale_words=scales)
     result, codes = quantized(network, config)
     try:

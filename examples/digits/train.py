@@ -96,7 +96,7 @@ def accuracy(model: Digits, split: data.Split) -> float:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--validate", action="store_true", help="train on two thirds of the training images, report on the rest, write nothing")
+    parser.add_argument("--validate", action="store_true", help="train on two thirds of the training images and report on the rest")
     options = parser.parse_args()
     torch.set_num_threads(1)
     split = data.load()
