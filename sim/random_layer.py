@@ -66,10 +66,10 @@ def draw(config: Config, seed: int) -> Case:
     rng = np.random.default_rng(seed)
 
     def upto(high):
-        return int(1 + (high * rng.random() ** 2) // 1) if rng.random() < 0.9 else high
+        return 1 + int(high * rng.random() ** 2)
 
     while True:
-        kernel_h, kernel_w = upto(10), upto(10)
+        kernel_h, kernel_w = upto(11), upto(11)
         case = Case(
             seed=seed, kind=int(rng.choice([0, 0, 0, 0, 1, 2])), w4=int(rng.integers(2)), budget=int(rng.integers(1, 2 * config.group + 1)),
             channels_in=upto(3 * config.word), channels_out=upto(5 * config.columns), in_h=upto(16), in_w=upto(16), kernel_h=kernel_h, kernel_w=kernel_w,
