@@ -54,7 +54,8 @@ def _yosys(text: str) -> str:
     before = os.environ.get("AMARANTH_USE_YOSYS")
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     try:
-        return find_yosys(lambda version: version >= (0, 40)).run(["-q", "-"], f"read_rtlil <<rtlil\n{text}\nrtlil\n{_SCRIPT}\n", ignore_warnings=True)
+        yosys = find_yosys(lambda version: version >= (0, 40))
+        return yosys.run(["-q", "-"], f"read_rtlil <<rtlil\n{text}\nrtlil\n{_SCRIPT}\n", ignore_warnings=True)
     finally:
         if before is None:
             del os.environ["AMARANTH_USE_YOSYS"]

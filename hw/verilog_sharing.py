@@ -1,13 +1,15 @@
 """One module per distinct body: Amaranth writes one per instance, 16 x 16 equal processing elements as 256 modules.
 
 Works on RTLIL text, before Yosys, so that Yosys, simulators and synthesis see every body once. Two instances of one component differ
-in three ways that mean nothing: the module's name, the names ``port$cell$bit`` of ports that no signal of the module stands for,
-and the order of its ports. All three are replaced by ones that follow from the body alone; what is then equal is shared.
+in ways that mean nothing: the module's name, how its inputs are cut into ports (``hw.verilog_regroup``), the numbers in the names of ports
+and their order. All are replaced by ones that follow from the body alone; what is then equal is shared.
 """
 
 import hashlib
 import os
 import re
+
+from hw.verilog_regroup import reconnect, regroup
 
 _NUMBERED = re.compile(r"\\[A-Za-z_]\w*(?:\$\d+)+(?!\S)")
 _WIRE = re.compile(r"  wire width (\d+)(?: (input|output|inout) \d+ )?( signed)? (\S+)")
@@ -31,11 +33,11 @@ def split_modules(rtlil: str) -> dict[str, list[str]]:
 def share_modules(rtlil: str, top: str) -> str:
     """The same design with equal modules shared and plainly named: ``top``, and ``top_unit`` for what an instance ``unit_3_4`` shows."""
     modules = split_modules(rtlil)
-    ports, kept = {}, {}  # of every module: its renamed ports; the hash of its body, which stands for its name until all are known
+    changes, kept = {}, {}  # of every module: what became of its ports; the hash of its body, which stands for its name until all are known
     texts, instances = {}, {}  # of every hash: the body; the modules that have it
     for name in _children_first(modules):
         is_top = name == "\\" + top
-        body, ports[name] = _canonical(modules[name], kept, ports, keep_order=is_top)
+        body, changes[name] = _canonical(modules[name], kept, changes, is_top)
         text = "\n".join(body)
         digest = top if is_top else hashlib.sha256(text.encode()).hexdigest()
         texts.setdefault(digest, text)
@@ -102,9 +104,9 @@ def _port_names(body, wires):
     return renamed
 
 
-def _canonical(lines, kept, ports, keep_order):
-    """The body with shared children, port names and port order that depend on nothing but the body."""
-    wires, attributes, body, child = [], [], [], None
+def _canonical(lines, kept, changes, is_top):
+    """The body with shared children, port names and port order that depend on nothing but the body; and what became of its ports."""
+    wires, attributes, body = [], [], []
     for line in lines:
         if line.startswith("  attribute "):
             attributes.append(line)
@@ -112,22 +114,16 @@ def _canonical(lines, kept, ports, keep_order):
             wires.append((attributes, *match.groups()))
             attributes = []
         else:
-            body += attributes
+            body += [*attributes, line]
             attributes = []
-            if line.startswith("  cell \\") and line.split()[1] in kept:
-                _, child, instance = line.split()
-                line = f"  cell \\{kept[child]} {instance}"
-            elif line == "  end":
-                child = None
-            elif child is not None and line.startswith("    connect "):
-                _, port, value = line.strip().split(" ", 2)
-                line = f"    connect {ports[child].get(port, port)} {value}"
-            body.append(line)
+    body = _instances(body, kept, changes, {wire[-1]: int(wire[1]) for wire in wires})
+    gathered, gone = {}, set()
+    if not is_top:  # the top's ports are the signature's already
+        wires, body, gathered, gone = regroup(wires, body)
     renamed = _port_names(body, wires)
     body = [_NUMBERED.sub(lambda match: renamed.get(match[0], match[0]), line) for line in body]
-    body = _sort_instance_connections(body)
     wires = [(*wire[:-1], renamed.get(wire[-1], wire[-1])) for wire in wires]
-    if not keep_order:
+    if not is_top:
         wires.sort(key=lambda wire: wire[-1])
     wires.sort(key=lambda wire: wire[-1] not in ("\\clk", "\\rst"))
     declarations, index = [], 0
@@ -135,19 +131,24 @@ def _canonical(lines, kept, ports, keep_order):
         if direction:
             index += 1  # from 1: Yosys takes 0 for "no port"
         declarations += [*attributes, f"  wire width {width}{f' {direction} {index}' if direction else ''}{signed or ''} {name}"]
-    return declarations + body, renamed
+    return declarations + body, (gathered, gone, renamed)
 
 
-def _sort_instance_connections(body):
-    result, connections, inside = [], [], False
+def _instances(body, kept, changes, widths):
+    """Instances of modules that were changed: name, ports, and connections in the order of the ports' names."""
+    result, connections, child = [], {}, None
     for line in body:
-        if line.startswith("  cell \\"):
-            inside = True
-        if inside and line.startswith("    connect "):
-            connections.append(line)
+        if line.startswith("  cell \\") and line.split()[1] in kept:
+            _, child, instance = line.split()
+            line = f"  cell \\{kept[child]} {instance}"
+        elif child is not None and line.startswith("    connect "):
+            _, port, value = line.strip().split(" ", 2)
+            connections[port] = value
             continue
-        if line == "  end":
-            result += sorted(connections)
-            connections, inside = [], False
+        elif child is not None and line == "  end":
+            gathered, gone, renamed = changes[child]
+            connections = reconnect(connections, gathered, gone, widths)
+            result += sorted(f"    connect {renamed.get(port, port)} {value}" for port, value in connections.items())
+            connections, child = {}, None
         result.append(line)
     return result

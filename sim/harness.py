@@ -206,7 +206,8 @@ def _build(config, verilog, build_dir, trace):
     source = Path(__file__).with_name("harness.cpp")
     executable = find_verilator()
     arguments = [
-        "--cc", "--exe", "--build", "--top-module", "accelerator", "--prefix", "Vaccelerator", "-O3", "--no-timing", "-Wno-fatal", "-Wno-lint", "-Wno-SYMRSVDWORD",
+        "--cc", "--exe", "--build", "--top-module", "accelerator", "--prefix", "Vaccelerator", "-O3", "--no-timing",
+        "-Wno-fatal", "-Wno-lint", "-Wno-SYMRSVDWORD",
         "--x-assign", "fast", "--x-initial", "unique", "--output-split", "20000", "-j", str(os.cpu_count() or 1),
         "-CFLAGS", f"-DSDP_WORD={config.word} -DSDP_LOG_LAYERS={config.log_layers}",
         "-MAKEFLAGS", "OPT_FAST=-O3 OPT_SLOW=-O1 OPT_GLOBAL=-O2",
@@ -220,6 +221,7 @@ def _build(config, verilog, build_dir, trace):
         (folder / "sdp_registers.h").write_text(c_header())
         (folder / "harness.cpp").write_bytes(source.read_bytes())
         run_tool([executable, *arguments, "-CFLAGS", f"-I{folder}", "-Mdir", str(folder / "obj"), "-o", str(folder / "harness"),
-                  str(folder / "accelerator.v"), str(folder / "harness.cpp")], env=verilator_environment(), what="building the simulation with Verilator")
+                  str(folder / "accelerator.v"), str(folder / "harness.cpp")],
+                 env=verilator_environment(), what="building the simulation with Verilator")
 
     return cached_build(build_dir / f"harness-{config.name}-{digest}", make)

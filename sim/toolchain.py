@@ -109,7 +109,8 @@ def verilator_environment() -> dict[str, str]:
 
 def run_tool(command: list[str], *, env: dict[str, str] | None = None, cwd=None, what: str = "") -> str:
     """Run to the end and return what it printed; ``ToolError`` with the last lines if it fails."""
-    result = subprocess.run(command, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", stdin=subprocess.DEVNULL)
+    result = subprocess.run(command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            text=True, errors="replace")
     if result.returncode:
         tail = "\n".join(result.stdout.splitlines()[-30:])
         raise ToolError(f"{what or Path(command[0]).name} failed with exit code {result.returncode}:\n{tail}")

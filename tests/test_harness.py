@@ -33,7 +33,8 @@ def test_echo_counters_and_log(harness):
         assert (result.cycles, result.busy, result.waiting, result.terms, result.empty) == (count, count, 0, 3 * count, 2 * count)
         entries = harness.config.log_layers
         assert result.layer_count == count and len(result.layers) == min(count, entries)
-        assert [entry["waiting"] for entry in result.layers] == [LOG_BASE + 4 * (n % entries) + 1 for n in range(max(0, count - entries), count)]
+        logged = range(max(0, count - entries), count)
+        assert [entry["waiting"] for entry in result.layers] == [LOG_BASE + 4 * (n % entries) + 1 for n in logged]
     assert [(index, total) for index, total, _ in seen] == [(0, 3), (1, 3), (2, 3)]
     assert harness.cycles_per_second > 0
 
