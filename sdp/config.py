@@ -166,7 +166,7 @@ NAMED = {
     for c in (
         # Every size differs from every other, so that a mixed-up one shows.
         Config(name="tiny", group=4, lanes=3, rows=6, columns=5, ports=2, outputs=1, reduction=1536,
-               activation_words=1024, weight_words=256, scale_words=128, scale_bits=18, log_layers=8),
+               activation_words=1024, weight_words=256, scale_words=128, scale_bits=18, log_layers=32),
         Config(name="small"),
         Config(name="medium", rows=16, columns=16, ports=8, outputs=16, activation_words=8192, weight_words=512),
         Config(name="large", lanes=4, rows=16, columns=32, ports=8, outputs=32, reduction=4608,

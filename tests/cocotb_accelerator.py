@@ -12,7 +12,7 @@ from golden.machine import Machine
 from sdp import registers as reg
 from sdp.config import NAMED
 from sdp.program import Error, encode
-from sim.random_layer import build, draw
+from sim.random_layer import Case, build, draw
 from tests.malformed import malformed
 
 CONFIG = NAMED["tiny"]
@@ -132,7 +132,8 @@ async def log_wraps(dut):
     """More layers than the log holds: the newest are kept."""
     driver = Driver(dut)
     await driver.begin()
-    await check(driver, Machine(CONFIG), program(5, CONFIG.log_layers + 3))
+    cases = [Case(seed=n, channels_in=1 + n, budget=1 + n % 8, in_w=1 + n % 3) for n in range(CONFIG.log_layers + 3)]
+    await check(driver, Machine(CONFIG), encode(CONFIG, build(CONFIG, cases)))
 
 
 @cocotb.test()
