@@ -68,10 +68,11 @@ def regroup(wires: list[tuple], body: list[str]) -> tuple[list[tuple], list[str]
     if not foreign:
         return wires, body, {}, set()
     candidates = []
-    internal = {wire[-1]: int(wire[1]) for wire in wires if not wire[2]}
+    widths = {wire[-1]: int(wire[1]) for wire in wires}
+    internal = {wire[-1] for wire in wires if not wire[2]}
     for line in body:
         if (match := _CONNECT.fullmatch(line)) and match[1] in internal and any(name in match[2] for name in foreign):
-            bits = parse(match[2], {**internal, **inputs})
+            bits = parse(match[2], widths)
             if all(not isinstance(bit, str) and bit[0] in inputs for bit in bits):
                 candidates.append((match[1], bits))
     place, gathered = {}, {}
@@ -84,7 +85,7 @@ def regroup(wires: list[tuple], body: list[str]) -> tuple[list[tuple], list[str]
 
     def rewrite(match):
         spec = match[0]
-        return write([place.get(bit, bit) for bit in parse(spec, inputs | internal)]) if _FOREIGN.search(spec) else spec
+        return write([place.get(bit, bit) for bit in parse(spec, widths)]) if _FOREIGN.search(spec) else spec
 
     # A port that is an alias of another one needs no connection, it is fed from outside.
     body = [line for line in body if not ((match := _CONNECT.fullmatch(line)) and match[1] in gathered)]

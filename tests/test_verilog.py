@@ -199,3 +199,16 @@ def test_description():
                                     {"name": "y", "direction": "output", "width": 64}]
     assert description["parameters"]["rows"] == config.rows and description["memory_bits"] == config.memory_bits()
     assert {"name": "control", "address": 8, "access": "w"}.items() <= description["registers"][8].items()
+
+
+def test_outputs_that_are_used_in_part(tmp_path):
+    def elaborate(self, m):
+        leaf = m.submodules.leaf = Leaf(1)
+        late = Signal(3)
+        m.d.sync += late.eq(self.a)
+        m.d.comb += [leaf.a.eq(Cat(late, self.a)), self.y.eq(leaf.y[2:5])]
+
+    path = tmp_path / "part.v"
+    path.write_text(export(component({"a": In(5), "y": Out(3)}, elaborate), "part"))
+    lint(path, "part", ROOT / "hw" / "lint.vlt")
+    assert re.search(r"^module part_leaf\(clk, rst, a, \w+\);", path.read_text(), re.MULTILINE)
