@@ -35,10 +35,10 @@ def _owned_by(module):
 VERBS = {
     "verilog": (_verilog, "write build/CONFIG/accelerator.v and accelerator.json"),
     "lint": (_lint, "the same, checked with Verilator's lint"),
-    "demo": (_owned_by("examples.demo"), "a network from ONNX to accuracy, cycles and area"),
+    "demo": (_owned_by("examples.digits.demo"), "a trained network classifies real images on the generated Verilog, compared bit for bit"),
     "area": (_owned_by("synth.area"), "synthesize and report area per unit"),
-    "bench": (_owned_by("sim.bench"), "measure the speed of the simulations"),
-    "fuzz": (_owned_by("sim.fuzz"), "random layers and programs, hardware against golden model"),
+    "bench": (_owned_by("sim.bench"), "measure utilization, linearity in the budget, and the speed of the simulations"),
+    "fuzz": (_owned_by("sim.fuzz"), "random layers through the whole machine, hardware against golden model"),
 }
 
 
@@ -53,8 +53,10 @@ def _parser():
         if verb == "area":
             sub.add_argument("--liberty", type=Path, help="cell library, a .lib file; without it the open one that is built in")
         if verb in ("fuzz", "bench", "demo"):
-            sub.add_argument("-n", "--number", type=_positive, help="how many programs, repetitions or images")
+            sub.add_argument("-n", "--number", type=_positive, help="how many layers, cycles or images (default: fitting)")
             sub.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+        if verb == "fuzz":
+            sub.add_argument("--case", help="one layer, as a failure report names it: 'seed=1 kernel_h=3 ...'")
     return parser
 
 
@@ -67,13 +69,16 @@ def _positive(text):
 
 def main(argv: list[str] | None = None) -> int:
     """The exit code: 0, 1 for what the message on stderr says, 2 for a command that cannot be understood."""
+    from compiler.network import NetworkError
+    from golden.machine import HazardError
+    from sim.random_layer import CaseError
     from sim.toolchain import ToolError
 
     args = _parser().parse_args(argv)
     try:
         args.config = load(args.config)
         return VERBS[args.verb][0](args) or 0
-    except (ConfigError, ProgramError, ToolError) as error:
+    except (ConfigError, ProgramError, ToolError, HazardError, NetworkError, CaseError, OSError) as error:
         print(f"sdp {args.verb}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -6,11 +6,11 @@ import sys
 from rich.progress import Progress
 
 from golden.machine import Machine
-from sdp.config import Config, load
+from sdp.config import Config
 from sdp.program import encode
 from sim.compare import differences
 from sim.harness import Harness
-from sim.random_layer import Case, build, draw, fits
+from sim.random_layer import Case, CaseError, build, draw, fits
 
 LAYERS_PER_PROGRAM = 3
 
@@ -60,16 +60,16 @@ def replay(config: Config, case: Case) -> str:
 
 
 def main(args) -> int:
-    """``--count`` random layers from ``--seed`` on, or the one ``--case``; returns the exit code."""
-    config = load(args.config)
+    """``--number`` random layers from ``--seed`` on, or the one ``--case``; returns the exit code."""
+    config, count = args.config, args.number or 999
     fuzzer = Fuzzer(config)
     if args.case:
         case = Case.parse(args.case)
         if not fits(config, case):
-            raise ValueError(f"case: does not fit configuration {config.name!r}: {case}")
+            raise CaseError(f"case: does not fit configuration {config.name!r}: {case}")
         programs = [[case]]
     else:
-        seeds = range(args.seed, args.seed + args.count)
+        seeds = range(args.seed, args.seed + count)
         programs = [[draw(config, seed) for seed in seeds[i : i + LAYERS_PER_PROGRAM]] for i in range(0, len(seeds), LAYERS_PER_PROGRAM)]
     cycles = 0
     with Progress(transient=True) as bar:
@@ -89,7 +89,7 @@ def main(args) -> int:
             print(f"  replay: {replay(config, fuzzer.reduce(case))}", file=sys.stderr)
         if not alone:
             seeds = [case.seed for case in cases]
-            print(f"  only together: python -m sdp fuzz --config {config.name} --seed {seeds[0]} --count {len(seeds)}", file=sys.stderr)
+            print(f"  only together: python -m sdp fuzz --config {config.name} --seed {seeds[0]} --number {len(seeds)}", file=sys.stderr)
     layers = sum(len(cases) for cases in programs)
     print(f"{layers} random layers in {len(programs)} programs, {cycles:,} cycles on {config.name}, seed {args.seed}: {len(failures)} programs differ")
     return 1 if failures else 0

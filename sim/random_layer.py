@@ -11,6 +11,10 @@ from sdp.config import Config
 from sdp.program import Command, End, Kind, Layer, Load, Opcode, Store
 
 
+class CaseError(ValueError):
+    """A case that cannot be read or does not fit."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """What distinguishes one random layer from another; ``seed`` makes its data."""
@@ -41,15 +45,15 @@ class Case:
 
     @classmethod
     def parse(cls, text: str) -> "Case":
-        """The inverse of ``str``. Raises ValueError with the offending word."""
+        """The inverse of ``str``. Raises CaseError with the offending word."""
         values = {}
         for word in text.split():
             name, _, value = word.partition("=")
             if name not in {f.name for f in dataclasses.fields(cls)} or not value.lstrip("-").isdigit():
-                raise ValueError(f"case: {word!r} is not FIELD=INTEGER with a field of {', '.join(f.name for f in dataclasses.fields(cls))}")
+                raise CaseError(f"case: {word!r} is not FIELD=INTEGER with a field of {', '.join(f.name for f in dataclasses.fields(cls))}")
             values[name] = int(value)
         if "seed" not in values:
-            raise ValueError("case: seed=INTEGER is missing")
+            raise CaseError("case: seed=INTEGER is missing")
         return cls(**values)
 
     @property
