@@ -56,8 +56,6 @@ def _parser():
             sub.add_argument("-n", "--number", type=_positive, help="how many layers, cycles or images (default: fitting)")
             sub.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
         if verb == "fuzz":
-            sub.add_argument("--case", help="run one case again, as a failure printed it")
-        if verb == "fuzz":
             sub.add_argument("--case", help="one layer, as a failure report names it: 'seed=1 kernel_h=3 ...'")
     return parser
 
