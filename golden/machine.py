@@ -11,7 +11,21 @@ from golden.output_stage import requantize, unpack_scales
 from golden.term_select import select, to_signed
 from golden.weights import unpack
 from sdp.config import Config
-from sdp.program import Command, End, Error, Kind, Layer, Load, Opcode, ProgramError, Store, beats_per_word, check_layer, decode, header_beats
+from sdp.program import (
+    Command,
+    End,
+    Error,
+    Kind,
+    Layer,
+    Load,
+    Opcode,
+    ProgramError,
+    Store,
+    beats_per_word,
+    check_layer,
+    decode,
+    header_beats,
+)
 
 
 class HazardError(ValueError):

@@ -1,6 +1,6 @@
 """Channel unit: maximum and sum over a window, channel by channel, on whole words of plain 8-bit codes."""
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 

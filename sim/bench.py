@@ -81,7 +81,8 @@ def utilization(config: Config, harness: Harness, console: Console) -> tuple[lis
 def speed(config: Config, harness: Harness, console: Console, cycles_wanted: int) -> list[dict]:
     """The same program under the C++ harness, under cocotb as this project runs it, and under cocotb as it comes."""
     stream = encode(config, build(config, [convolution(16, 8, 4, True)]))
-    cycles = Machine(config).run(stream).cycles
+    golden = Machine(config).run(stream)
+    cycles = golden.cycles
     repeat = max(1, cycles_wanted // cycles)
     harness.run([stream] * repeat)
     rows = [{"simulation": "C++ harness, Verilator", "cycles": cycles * repeat, "cycles_per_second": harness.cycles_per_second}]
@@ -89,10 +90,12 @@ def speed(config: Config, harness: Harness, console: Console, cycles_wanted: int
     report.parent.mkdir(parents=True, exist_ok=True)
     program = report.with_name("stimulus.bin")
     program.write_bytes(stream)
+    expected = report.with_name("expected.bin")
+    expected.write_bytes(golden.outputs.tobytes())
     for name, simulator, fast in (("cocotb, Verilator, ports only visible", "verilator", True), ("cocotb, Verilator, its runner's settings", "verilator", False), ("cocotb, Icarus", "icarus", True)):
         console.print(f"building and running: {name} ...")
         cocotb_runner.run(component, "accelerator", "sim.cocotb_stimulus", simulator=simulator, fast=fast,
-                          env={"SDP_STIMULUS": program.resolve(), "SDP_REPORT": report.resolve(), "SDP_WORD": config.word, "SDP_CYCLES": cycles})
+                          env={"SDP_STIMULUS": program.resolve(), "SDP_REPORT": report.resolve(), "SDP_EXPECTED": expected.resolve(), "SDP_WORD": config.word, "SDP_CYCLES": cycles})
         rows.append({"simulation": name, **json.loads(report.read_text())})
     table = Table(title=f"simulation of {config.name}, the same program", title_justify="left")
     for column in ("simulation", "cycles", "cycles/s", "times slower than the harness"):

@@ -30,12 +30,14 @@ async def stimulus(dut):
         dut.registers__write_data.value = value
         await RisingEdge(dut.clk)
     dut.registers__write_enable.value = 0
-    begin, cycles, at = time.perf_counter(), 0, 0
+    begin, cycles, at, outputs = time.perf_counter(), 0, 0, bytearray()
     dut.input__payload.value, dut.input__valid.value = beats[0], 1
     while True:
         await ReadOnly()
         if int(dut.interrupt.value):
             break
+        if int(dut.output__valid.value):
+            outputs += (int(dut.output__payload.value) & (1 << 8 * word) - 1).to_bytes(word, "little")
         took = at < len(beats) and int(dut.input__ready.value)
         await RisingEdge(dut.clk)
         cycles += 1
@@ -47,5 +49,5 @@ async def stimulus(dut):
             else:
                 dut.input__valid.value = 0
     seconds = time.perf_counter() - begin
-    assert cycles == expected
+    assert cycles == expected and bytes(outputs) == Path(os.environ["SDP_EXPECTED"]).read_bytes()
     Path(os.environ["SDP_REPORT"]).write_text(json.dumps({"cycles": cycles, "cycles_per_second": cycles / seconds}))

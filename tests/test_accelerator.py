@@ -2,8 +2,8 @@
 
 import pytest
 
-from hw.accelerator import Accelerator
 from golden.machine import Machine
+from hw.accelerator import Accelerator
 from sdp.config import NAMED
 from sdp.program import ProgramError
 from sim.cocotb_runner import run

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from compiler import budget, onnx_import, quantize, schedule
 from examples.digits import data
-from golden.cycles import layer_cycles
 from hw import verilog
 from sdp.config import Config
 from sdp.program import disassemble
