@@ -1,4 +1,4 @@
-"""What has no reduction over channels: maximum and sum over a window, per channel, in plain 8 bit."""
+"""What has no reduction over channels: maximum, sum and weighted sum over a window, per channel, in plain 8 bit."""
 
 import numpy as np
 
@@ -16,3 +16,9 @@ def pool(image: np.ndarray, maximum: bool, kernel, stride, pad, out) -> np.ndarr
         return view.sum(axis=(3, 4), dtype=np.int64)
     best = view.max(axis=(3, 4)).astype(np.int64)
     return np.where(best == fill, 0, best)
+
+
+def depthwise(image: np.ndarray, weights: np.ndarray, stride, pad, out) -> np.ndarray:
+    """(n, h, w, c) code values times weights (kernel_h, kernel_w, c), -128 ... 127, to (n, out_h, out_w, c), int64."""
+    view = windows(image, weights.shape[:2], stride, pad, out)
+    return np.einsum("nyxhwc,hwc->nyxc", view.astype(np.int32), weights.astype(np.int32)).astype(np.int64)

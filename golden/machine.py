@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from golden import cycles
-from golden.channel_unit import pool
+from golden.channel_unit import depthwise, pool
 from golden.mac_array import convolve, windows
 from golden.output_stage import requantize, unpack_scales
 from golden.term_select import select, to_signed
-from golden.weights import unpack
+from golden.weights import decode_digit, slot_bytes, unpack_slots
 from sdp.config import Config
 from sdp.program import (
     Command,
@@ -71,8 +71,7 @@ class Machine:
     def __init__(self, config: Config, images: int = 1):
         self.config = config
         self.activations = np.zeros((images, config.activation_words, config.word), dtype=np.uint8)
-        shape = (config.weight_words, config.columns, config.word)
-        self.high, self.low = np.zeros(shape, dtype=np.int16), np.zeros(shape, dtype=np.int16)
+        self.weights = np.zeros((config.weight_words, config.columns, config.word), dtype=np.uint16)
         self.scales = np.zeros((2, config.scale_words * config.outputs), dtype=np.int64)
 
     def run(self, program: bytes | list[Command]) -> Result:
@@ -116,7 +115,7 @@ class Machine:
     def _check_hazard(self, load: Load, layer: Layer) -> None:
         c = self.config
         if load.opcode is Opcode.LOAD_WEIGHTS:
-            base, count = layer.weight_base, self._blocks(layer) * self._steps(layer) if layer.kind is Kind.CONV else 0
+            base, count = layer.weight_base, self._weight_words(layer)
         else:
             base, count = layer.scale_base, -(-layer.out_channels // c.outputs)
         if load.address < base + count and base < load.address + load.data.shape[-2]:
@@ -128,7 +127,7 @@ class Machine:
             case Opcode.LOAD_ACTIVATIONS:
                 self.activations[:, at] = load.data
             case Opcode.LOAD_WEIGHTS:
-                self.high[at], self.low[at] = unpack(self.config, load.data)
+                self.weights[at] = unpack_slots(self.config, load.data)
             case Opcode.LOAD_SCALES:
                 at = slice(at.start * self.config.outputs, at.stop * self.config.outputs)
                 self.scales[:, at] = unpack_scales(self.config, load.data)
@@ -137,7 +136,10 @@ class Machine:
         return -(-layer.out_channels // (self.config.block(layer.w4) if layer.kind is Kind.CONV else self.config.word))
 
     def _steps(self, layer: Layer) -> int:
-        return layer.kernel_h * layer.kernel_w * layer.in_words
+        return layer.kernel_h * layer.kernel_w * (layer.in_words if layer.kind is Kind.CONV else 1)
+
+    def _weight_words(self, layer: Layer) -> int:
+        return self._blocks(layer) * self._steps(layer) if layer.kind in (Kind.CONV, Kind.DEPTHWISE) else 0
 
     def _check(self, layer: Layer, in_words: int) -> None:
         """What the hardware notices while the layer runs."""
@@ -147,11 +149,10 @@ class Machine:
         def fail(code, message):
             raise ProgramError(code, f"layer {layer.tag!r}: {message}")
 
-        if layer.kind is Kind.CONV:
-            if self._steps(layer) > c.steps_max:
-                fail(Error.REDUCTION, f"{self._steps(layer)} words per output, allowed are {c.steps_max}")
-            if layer.weight_base + self._blocks(layer) * self._steps(layer) > c.weight_words:
-                fail(Error.WEIGHT_ADDRESS, f"weights end at {layer.weight_base + self._blocks(layer) * self._steps(layer)} of {c.weight_words} words")
+        if layer.kind is Kind.CONV and self._steps(layer) > c.steps_max:
+            fail(Error.REDUCTION, f"{self._steps(layer)} words per output, allowed are {c.steps_max}")
+        if layer.weight_base + self._weight_words(layer) > c.weight_words:
+            fail(Error.WEIGHT_ADDRESS, f"weights end at {layer.weight_base + self._weight_words(layer)} of {c.weight_words} words")
         if layer.scale_base + -(-layer.out_channels // c.outputs) > c.scale_words:
             fail(Error.SCALE_ADDRESS, f"scales end at {layer.scale_base + -(-layer.out_channels // c.outputs)} of {c.scale_words} words")
         y = _reached(layer.out_h, layer.stride_h, layer.kernel_h, layer.pad_top, layer.in_h)
@@ -191,6 +192,8 @@ class Machine:
             masked, counts = select(image, layer.budget, c.group)
             acc = convolve(masked, self._weights(layer), *geometry)
             terms += blocks * windows(counts.sum(axis=-1, keepdims=True), (layer.kernel_h, layer.kernel_w), *geometry).sum(axis=(1, 2, 3, 4, 5))
+        elif layer.kind is Kind.DEPTHWISE:
+            acc = depthwise(image, self._bytes(layer), *geometry)
         else:
             acc = pool(image, layer.kind is Kind.MAX, (layer.kernel_h, layer.kernel_w), *geometry)
         # Whole chunks of `outputs` channels are written, the rest of the last word keeps what it held.
@@ -212,6 +215,13 @@ class Machine:
         """Weights from memory, (kernel_h, kernel_w, channels in, channels of all blocks)."""
         c, blocks, steps = self.config, self._blocks(layer), self._steps(layer)
         at = slice(layer.weight_base, layer.weight_base + blocks * steps)
-        high, low = (m[at].reshape(blocks, layer.kernel_h, layer.kernel_w, layer.in_words, c.columns, c.word) for m in (self.high, self.low))
+        slots = self.weights[at].reshape(blocks, layer.kernel_h, layer.kernel_w, layer.in_words, c.columns, c.word)
+        high, low = decode_digit(slots >> 5), decode_digit(slots & 31)
         whole = np.concatenate([low, high], axis=4) if layer.w4 else low + 16 * high
         return whole.transpose(1, 2, 3, 5, 0, 4).reshape(layer.kernel_h, layer.kernel_w, layer.in_words * c.word, -1)
+
+    def _bytes(self, layer: Layer) -> np.ndarray:
+        """Depthwise weights from memory, (kernel_h, kernel_w, channels of all words)."""
+        slots = self.weights[layer.weight_base : layer.weight_base + self._weight_words(layer), 0]
+        whole = slot_bytes(slots).reshape(-1, layer.kernel_h, layer.kernel_w, self.config.word)
+        return whole.transpose(1, 2, 0, 3).reshape(layer.kernel_h, layer.kernel_w, -1)

@@ -44,19 +44,38 @@ def decode_digit(bits: np.ndarray) -> np.ndarray:
 
 
 def pack(config: Config, high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """Digit values (words, columns, lanes * group) to memory words, uint8 (words, weight_beats * word bytes).
+    """Digit values (words, columns, lanes * group) to memory words, uint8 (words, weight_beats * word bytes)."""
+    return pack_slots(config, encode_digit(low).astype(np.uint16) | encode_digit(high).astype(np.uint16) << 5)
 
-    Slot ``s`` of column ``c`` lies at bit ``(c * word + s) * 10``: the low digit in the lower five bits.
-    """
-    slots = encode_digit(low).astype(np.uint16) | encode_digit(high).astype(np.uint16) << 5
+
+def pack_bytes(config: Config, weights: np.ndarray) -> np.ndarray:
+    """Weights of a depthwise convolution, -128 ... 127, (words, lanes * group): in column 0, a slot's two nibbles are the byte."""
+    byte = weights.astype(np.int8).view(np.uint8).astype(np.uint16)
+    slots = np.zeros((len(weights), config.columns, config.word), dtype=np.uint16)
+    slots[:, 0] = byte & 15 | byte >> 4 << 5
+    return pack_slots(config, slots)
+
+
+def pack_slots(config: Config, slots: np.ndarray) -> np.ndarray:
+    """Slots of 10 bits (words, columns, lanes * group) to memory words: slot ``s`` of column ``c`` lies at bit ``(c * word + s) * 10``."""
     bits = (slots.reshape(len(slots), -1, 1) >> np.arange(config.slot_bits)) & 1
     width = config.weight_beats * config.stream_bits
     bits = np.pad(bits.reshape(len(slots), -1).astype(np.uint8), ((0, 0), (0, width - config.weight_bits)))
     return np.packbits(bits, axis=1, bitorder="little")
 
 
+def unpack_slots(config: Config, words: np.ndarray) -> np.ndarray:
+    """The inverse of :func:`pack_slots`, uint16."""
+    bits = np.unpackbits(words, axis=1, bitorder="little")[:, : config.weight_bits]
+    return bits.reshape(len(words), config.columns, config.word, config.slot_bits).astype(np.uint16) @ (1 << np.arange(config.slot_bits, dtype=np.uint16))
+
+
 def unpack(config: Config, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The inverse of :func:`pack`: (high, low), int16 (words, columns, lanes * group)."""
-    bits = np.unpackbits(words, axis=1, bitorder="little")[:, : config.weight_bits]
-    slots = bits.reshape(len(words), config.columns, config.word, config.slot_bits).astype(np.uint16) @ (1 << np.arange(config.slot_bits, dtype=np.uint16))
+    slots = unpack_slots(config, words)
     return decode_digit(slots >> 5), decode_digit(slots & 31)
+
+
+def slot_bytes(slots: np.ndarray) -> np.ndarray:
+    """What the channel unit reads in slots: the two nibbles as a byte, -128 ... 127, int16."""
+    return ((slots >> 5 & 15) << 4 | slots & 15).astype(np.uint8).view(np.int8).astype(np.int16)

@@ -81,6 +81,9 @@ class Kind(enum.IntEnum):
     """maximum over a window, per channel, on the channel unit"""
     SUM = 2
     """sum over a window (average pooling; a window of 1x1 with a residual is an addition), per channel"""
+    DEPTHWISE = 3
+    """sum over a window of codes times 8-bit weights, per channel: one word of weight memory per tap, of which column 0 is used, a slot's
+    nibbles being the two's complement byte"""
 
 
 @dataclass(frozen=True)
