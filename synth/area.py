@@ -1,0 +1,201 @@
+"""Area per unit: every distinct module mapped once, its area times its instances, memories as bits."""
+
+import argparse
+import importlib.metadata
+import json
+import re
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hw.accelerator import Accelerator
+from hw.verilog import export
+from sdp.config import Config, ConfigError, load
+from synth import hierarchy, mapping
+from synth.cell_library import CellLibrary, LibraryError, generic_gates, read_liberty
+from synth.yosys import YosysError, find_yosys, yosys_version
+
+TOP = "accelerator"
+UNITS = {
+    "selector": "term selectors",
+    "pe": "processing elements",
+    "multiplier": "nibble multipliers",
+    "operands": "operand staging",
+    "array": "array wiring",
+    "convolution": "array sequencing",
+    "activations": "activation crossbar",
+    "weights": "weight memory access",
+    "scales": "scale memory access",
+    "channel": "channel unit",
+    "output_stage": "output stage",
+    "controller": "controller",
+    "drain": "drain",
+    "decoder": "command decoder",
+    "stored": "store queue",
+    "registers": "registers and counters",
+    "core": "layer header",
+    "": "top",
+}
+"""What a reader calls the instances of the hierarchy; an instance that is not here goes by its own name."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """All modules of one name in the machine, without what they instantiate."""
+
+    name: str
+    instances: int
+    cells: int
+    flip_flops: int
+    combinational: float
+    sequential: float
+    in_array: bool
+
+    @property
+    def area(self) -> float:
+        return self.combinational + self.sequential
+
+
+@dataclass(frozen=True)
+class Report:
+    """Areas in the unit of ``library``."""
+
+    config: Config
+    library: CellLibrary
+    units: list[Unit]
+    memories: list[dict]
+
+    @property
+    def total(self) -> float:
+        return sum(unit.area for unit in self.units)
+
+    @property
+    def array(self) -> float:
+        """Area of all that the number of nibble multipliers scales: elements, selectors, operand registers, their sequencing."""
+        return sum(unit.area for unit in self.units if unit.in_array)
+
+    @property
+    def per_multiplier(self) -> float:
+        return self.array / self.config.nibble_multipliers
+
+    @property
+    def selector_share(self) -> float:
+        """The part of the array that choosing terms takes."""
+        return sum(unit.area for unit in self.units if unit.name == UNITS["selector"]) / self.array
+
+    def as_json(self) -> dict:
+        return {
+            "config": self.config.parameters(),
+            "library": self.library.name, "library_sha256": self.library.digest, "unit": self.library.unit,
+            "yosys": yosys_version(), "amaranth": importlib.metadata.version("amaranth"), "abc": mapping.ABC,
+            "units": [{**asdict(unit), "area": unit.area, "share": unit.area / self.total} for unit in self.units],
+            "total": self.total,
+            "memories": self.memories,
+            "memory_bits": sum(memory["instances"] * memory["words"] * memory["bits"] for memory in self.memories),
+            "array": self.array,
+            "nibble_multipliers": self.config.nibble_multipliers,
+            "array_per_nibble_multiplier": self.per_multiplier,
+            "selector_share_of_array": self.selector_share,
+        }
+
+
+def unit_name(module: str) -> str:
+    """``accelerator_pe_3``, a third variant of the element, belongs to the processing elements."""
+    stem = re.sub(r"_\d+$", "", module.removeprefix(TOP).removeprefix("_"))
+    return UNITS.get(stem, stem.replace("_", " "))
+
+
+def measure(config: Config, library: CellLibrary, verilog: str, progress=lambda *_: None) -> Report:
+    """Map and sum up. ``progress`` as in ``mapping.map_bodies``."""
+    bodies = hierarchy.parse(verilog)
+    counts = hierarchy.instances(bodies, TOP)
+    mapped = mapping.map_bodies(bodies, list(counts), library, progress)
+    array = hierarchy.instances(bodies, f"{TOP}_convolution") if f"{TOP}_convolution" in bodies else {}
+    units, memories = {}, []
+    for module, number in counts.items():
+        cells = mapped[module]["cells"]
+        flops = {cell: count for cell, count in cells.items() if cell in library.sequential}
+        sequential = sum(count * library.area[cell] for cell, count in flops.items())
+        combinational = sum(count * library.area[cell] for cell, count in cells.items()) - sequential
+        name = unit_name(module)
+        old = units.get(name, Unit(name, 0, 0, 0, 0.0, 0.0, module in array))
+        units[name] = Unit(
+            name, old.instances + number, old.cells + number * sum(cells.values()), old.flip_flops + number * sum(flops.values()),
+            old.combinational + number * combinational, old.sequential + number * sequential, old.in_array)
+        memories += [{"unit": name, "instances": number, **memory} for memory in mapped[module]["memories"]]
+    present = [unit for unit in units.values() if unit.cells]
+    return Report(config, library, sorted(present, key=lambda unit: -unit.area), memories)
+
+
+def show(report: Report, console: Console) -> None:
+    """The tables, and the two figures that a design is compared by."""
+    unit = report.library.unit
+    table = Table(title=f"Area of {report.config.name}: {report.library.name}, {unit}", title_justify="left")
+    table.add_column("unit")
+    for heading in ("instances", "cells", "flip-flops", "combinational", "sequential", "area", "share"):
+        table.add_column(heading, justify="right")
+
+    def add(name, instances, units, **options):
+        area = sum(u.area for u in units)
+        table.add_row(name, instances, f"{sum(u.cells for u in units):,}", f"{sum(u.flip_flops for u in units):,}",
+                      f"{sum(u.combinational for u in units):,.0f}", f"{sum(u.sequential for u in units):,.0f}", f"{area:,.0f}",
+                      f"{area / report.total:.1%}", **options)
+
+    for u in report.units:
+        add(u.name, f"{u.instances:,}", [u])
+    table.add_section()
+    add("of which array", "", [u for u in report.units if u.in_array])
+    add("total", "", report.units, style="bold")
+    console.print(table)
+
+    table = Table(title="Memories, not in the area above", title_justify="left")
+    for heading, justify in (("unit", "left"), ("macros", "right"), ("words x bits", "right"), ("ports", "left"), ("bits", "right")):
+        table.add_column(heading, justify=justify)
+    alike = {}
+    for m in report.memories:
+        shape = (m["unit"], m["words"], m["bits"], m["ports"])
+        alike[shape] = alike.get(shape, 0) + m["instances"]
+    for (name, words, bits, ports), number in alike.items():
+        table.add_row(name, f"{number}", f"{words:,} x {bits}", ports, f"{number * words * bits:,}")
+    table.add_section()
+    table.add_row("total", "", "", "", f"{report.as_json()['memory_bits']:,}", style="bold")
+    console.print(table)
+    console.print(f"array per nibble multiplier (selectors and operand registers included): {report.per_multiplier:,.1f} {unit}; "
+                  f"selectors: {report.selector_share:.1%} of the array", highlight=False)
+
+
+def main(args: argparse.Namespace) -> int:
+    """The command: ``args.config`` (a ``Config``, or what ``sdp.config.load`` takes), ``args.liberty`` (path or None), ``args.out``
+    (folder of the builds, default ``build``). Returns the exit code, 1 after one sentence on stderr."""
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    try:
+        config = args.config if isinstance(args.config, Config) else load(args.config)
+        library = read_liberty(args.liberty) if args.liberty else generic_gates()
+        find_yosys()
+        folder = Path(args.out or "build") / config.name
+        folder.mkdir(parents=True, exist_ok=True)
+        with console.status(f"{config.name}: writing Verilog") as status:
+            verilog = export(Accelerator(config), TOP)
+
+            def progress(done, of, name, seconds):
+                if console.is_terminal:
+                    status.update(f"{config.name}: mapped {done} of {of} modules; {name}, {seconds:.0f} s")
+                else:
+                    print(f"[{done}/{of}] {name}: {seconds:.1f} s", flush=True)
+
+            status.update(f"{config.name}: mapping")
+            report = measure(config, library, verilog, progress)
+        path = folder / "area.json"
+        path.write_text(json.dumps(report.as_json(), indent=2) + "\n")
+    except (ConfigError, LibraryError, YosysError) as error:
+        print(f"area: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"area: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    show(report, console)
+    print(path)
+    return 0
