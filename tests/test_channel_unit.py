@@ -4,9 +4,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden.channel_unit import pool
+from golden.channel_unit import depthwise, pool
 from tests import reference
 from tests.test_mac_array import geometries
+from tests.units import everywhere, simulate
 
 
 @given(geometries(), st.integers(0, 2**32), st.booleans(), st.booleans())
@@ -25,6 +26,23 @@ def test_a_window_outside_of_the_image_yields_zero_and_padding_is_no_zero_for_th
     assert pool(image, False, (2, 2), (1, 1), (1, 1), (3, 3))[0, ..., 0].tolist() == [[-5, -10, -5], [-10, -20, -10], [-5, -10, -5]]
 
 
+@given(geometries(), st.integers(0, 2**32), st.booleans())
+@settings(max_examples=60)
+def test_depthwise_equals_loops(geometry, seed, signed):
+    """A depthwise convolution is a convolution whose weights are zero but on the diagonal of channels."""
+    (n, h, w, c, _), kernel, stride, pad, out = geometry
+    rng = np.random.default_rng(seed)
+    image = rng.integers(-128 if signed else 0, 128 if signed else 256, (n, h, w, c)).astype(np.int16)
+    weights = rng.integers(-128, 128, (*kernel, c))
+    actual = depthwise(image, weights, stride, pad, out)
+    assert actual.dtype == np.int64 and (actual == reference.convolution(image, weights[..., None] * np.eye(c, dtype=int), stride, pad, out)).all()
+
+
 def test_largest_sum():
     image = np.full((1, 31, 31, 1), 255, dtype=np.int16)
     assert pool(image, False, (31, 31), (1, 1), (0, 0), (1, 1)).tolist() == [[[[255 * 961]]]]
+
+
+@everywhere
+def test_channel_unit(simulator, config):
+    simulate("channel_unit", simulator, config)

@@ -10,7 +10,7 @@ from golden import cycles
 from sdp.config import NAMED
 from sdp.program import Kind, Layer
 from sim.random_layer import build, draw
-from tests.sizes import ALL, UNIT
+from tests.sizes import UNIT
 
 PIPELINE = 2 + 3 + 2 + 1 + 8  # start, read, select, capture, output, as golden.cycles describes them
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from golden.mac_array import convolve, windows
 from tests import reference
+from tests.units import everywhere, simulate
 
 
 @st.composite
@@ -72,3 +73,8 @@ def test_windows_is_a_view_in_documented_order():
     for n, y, x, ky, kx, c in np.ndindex(view.shape):
         assert view[n, y, x, ky, kx, c] == image[n, y + ky, 2 * x + kx, c]
     assert windows(image, (1, 1), (1, 1), (1, 0), (1, 1), fill=-7).ravel().tolist() == [-7] * 6
+
+
+@everywhere
+def test_mac_array(simulator, config):
+    simulate("mac_array", simulator, config)

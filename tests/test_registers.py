@@ -7,6 +7,7 @@ import pytest
 from sdp import registers as reg
 from sdp.config import NAMED
 from sdp.program import Error
+from tests.units import everywhere, simulate
 
 
 def test_addresses_are_distinct_and_below_the_log():
@@ -39,3 +40,8 @@ def test_c_header_has_every_register_bit_and_error():
     assert bits == [1, 2, 4, 8, 16]
     assert [int(defines[f"SDP_STATUS_{n}"]) for n in ("RUNNING", "DONE", "ERROR", "INTERRUPT", "INTERRUPT_ENABLE")] == [1, 2, 4, 8, 16]
     assert int(defines["SDP_ID_VALUE"], 16) == reg.ID and int(defines["SDP_LOG_BASE"]) == 1024
+
+
+@everywhere
+def test_register_block(simulator, config):
+    simulate("registers", simulator, config)

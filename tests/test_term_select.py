@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golden.term_select import keep, select, sequence, split, to_signed
+from hw.term_select import TermSelector
+from tests.units import GROUPS, SIMULATORS, simulate
 
 code = st.one_of(st.integers(0, 255), st.integers(-128, 127), st.sampled_from([0, 1, 15, 16, 17, 128, 240, 255, -1, -16, -127, -128]))
 
@@ -141,3 +143,16 @@ def test_groups_do_not_see_each_other(case):
 ])
 def test_documented_ties(values, budget, kept):
     assert select(np.array(values, dtype=np.int16), budget, 2)[0].tolist() == kept
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+@pytest.mark.parametrize("group", GROUPS)
+def test_selector(group, simulator):
+    simulate(f"term_select_{group}", simulator)
+
+
+@pytest.mark.parametrize("group", [1, 0, -4])
+def test_selector_of_less_than_two(group, monkeypatch):
+    monkeypatch.setattr(TermSelector, "_MustUse__silence", True, raising=False)
+    with pytest.raises(ValueError, match=rf"^group must be at least 2, not {group}$"):
+        TermSelector(group=group)

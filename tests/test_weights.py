@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from golden.weights import W4_VALUES, decode_digit, digit_value, encode_digit, pack, split_w8, unpack
+from golden.weights import W4_VALUES, decode_digit, digit_value, encode_digit, pack, pack_bytes, slot_bytes, split_w8, unpack, unpack_slots
 from sdp.config import NAMED
 from tests.sizes import ALL
 
@@ -86,3 +86,16 @@ def test_place_of_every_slot(config):
                     nibble = digit % 16 - (16 if digit & 8 else 0)
                     assert nibble * (4 if digit & 16 else 1) == value[word, column, slot]
         assert whole >> config.columns * config.word * 10 == 0
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
+def test_depthwise_weights_lie_in_column_0_as_bytes(config):
+    weights = np.resize(np.arange(-128, 128), (2 + 256 // config.word, config.word))
+    memory = pack_bytes(config, weights)
+    slots = unpack_slots(config, memory)
+    assert (slot_bytes(slots[:, 0]) == weights).all() and not slots[:, 1:].any()
+    for word, codes in zip(memory, weights.tolist()):
+        whole = int.from_bytes(word.tobytes(), "little")
+        for slot, code in enumerate(codes):
+            bits = whole >> slot * 10 & 1023
+            assert bits & 15 | (bits >> 5 & 15) << 4 == code % 256 and bits >> 4 & 1 == bits >> 9 == 0

@@ -1,0 +1,56 @@
+"""One processing element, cycle by cycle."""
+
+import cocotb
+import numpy as np
+from amaranth.lib import data
+
+from golden.weights import W4_VALUES, decode_digit, encode_digit
+from hw.types import sums_layout, term_layout
+from tests.bench import SEED, Bench, config, generator, pack, unpack
+
+CONFIG = config()
+SUMS = sums_layout(CONFIG)
+TERMS = data.ArrayLayout(term_layout(CONFIG.group), CONFIG.lanes)
+VALUES = decode_digit(np.arange(32, dtype=np.uint8)).tolist()
+
+
+@cocotb.test()
+async def random_cycles(dut):
+    """Every pattern of digits, also those that no compiler makes (the flag on a small multiple of four)."""
+    rng = generator()
+    bench = Bench(dut)
+    await bench.begin(terms=0, slots=0, first=0, capture=0, shift=0, chain=0)
+    sums, drain = {"low": 0, "high": 0}, {"low": 0, "high": 0}
+    slots = [(0, 0)] * CONFIG.word
+    bound = 1 << CONFIG.accumulator_bits - 1
+    for _ in range(1500):
+        if rng.random() < 0.2:
+            slots = [(rng.randrange(32), rng.randrange(32)) for _ in slots]
+        terms = [{"value": rng.randint(-15, 15) * (rng.random() < 0.8), "high": rng.randrange(2), "index": rng.randrange(CONFIG.group)} for _ in range(CONFIG.lanes)]
+        first, capture, shift = (int(rng.random() < p) for p in (0.1, 0.2, 0.4))
+        chain = {name: rng.randrange(-bound, bound) for name in sums}
+        await bench.cycle(terms=pack(TERMS, terms), slots=sum((low | high << 5) << 10 * n for n, (low, high) in enumerate(slots)),
+                          first=first, capture=capture, shift=shift, chain=pack(SUMS, chain))
+        assert unpack(SUMS, bench["drain"]) == drain, f"cycle {bench.now}, seed {SEED}"
+        drain = dict(sums) if capture else chain if shift else drain
+        for part, name in enumerate(("low", "high")):
+            products = (t["value"] * 16 ** t["high"] * VALUES[slots[lane * CONFIG.group + t["index"]][part]] for lane, t in enumerate(terms))
+            sums[name] = (0 if first else sums[name]) + sum(products)
+
+
+@cocotb.test()
+async def largest_sums(dut):
+    """As many codes of 255 times -32 (and 28) as the accumulators are made for."""
+    bench = Bench(dut)
+    await bench.begin(terms=0, slots=0, first=0, capture=0, shift=0, chain=0)
+    least, most = (int(b) for b in encode_digit(np.array([W4_VALUES.min(), W4_VALUES.max()])))
+    slots = sum((least | most << 5) << 10 * n for n in range(CONFIG.word))
+    terms = [pack(TERMS, [{"value": 15, "high": high, "index": CONFIG.group - 1}] * CONFIG.lanes) for high in (0, 1)]
+    first = 1
+    for _ in range(CONFIG.reduction // CONFIG.lanes):
+        for high in (0, 1):
+            await bench.cycle(terms=terms[high], slots=slots, first=first)
+            first = 0
+    await bench.cycle(terms=0, capture=1)
+    await bench.cycle(capture=0)
+    assert unpack(SUMS, bench["drain"]) == {"low": -32 * 255 * CONFIG.reduction, "high": 28 * 255 * CONFIG.reduction}
