@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from golden.mac_array import windows
+from sdp import UserError
 
 Shape = tuple[int, int, int]
 """Height, width, channels."""
 
 
-class NetworkError(ValueError):
+class NetworkError(UserError, ValueError):
     """A network that cannot be taken; the message lists everything that is in the way."""
 
 

@@ -10,6 +10,7 @@ from golden.mac_array import convolve, windows
 from golden.output_stage import requantize, unpack_scales
 from golden.term_select import select, to_signed
 from golden.weights import decode_digit, slot_bytes, unpack_slots
+from sdp import UserError
 from sdp.config import Config
 from sdp.program import (
     Command,
@@ -28,7 +29,7 @@ from sdp.program import (
 )
 
 
-class HazardError(ValueError):
+class HazardError(UserError, ValueError):
     """A program whose result depends on timing: it writes what a layer is still reading. The hardware does not notice."""
 
 

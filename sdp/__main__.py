@@ -5,9 +5,8 @@ import importlib
 import sys
 from pathlib import Path
 
-from sdp import __version__
-from sdp.config import NAMED, ConfigError, load
-from sdp.program import ProgramError
+from sdp import UserError, __version__
+from sdp.config import NAMED, load
 
 
 def _verilog(args):
@@ -51,7 +50,7 @@ def _parser():
         sub.add_argument("--config", default="small", help=f"{', '.join(NAMED)} or a .toml file (default: %(default)s)")
         sub.add_argument("--out", type=Path, default=Path("build"), help="folder for what is made (default: %(default)s)")
         if verb == "area":
-            sub.add_argument("--liberty", type=Path, help="cell library, a .lib file; without it the open one that is built in")
+            sub.add_argument("--liberty", type=Path, help="cell library, a .lib file; without it areas are NAND2 equivalents")
         if verb in ("fuzz", "bench", "demo"):
             sub.add_argument("-n", "--number", type=_positive, help="how many layers, cycles or images (default: fitting)")
             sub.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
@@ -69,16 +68,11 @@ def _positive(text):
 
 def main(argv: list[str] | None = None) -> int:
     """The exit code: 0, 1 for what the message on stderr says, 2 for a command that cannot be understood."""
-    from compiler.network import NetworkError
-    from golden.machine import HazardError
-    from sim.random_layer import CaseError
-    from sim.toolchain import ToolError
-
     args = _parser().parse_args(argv)
     try:
         args.config = load(args.config)
         return VERBS[args.verb][0](args) or 0
-    except (ConfigError, ProgramError, ToolError, HazardError, NetworkError, CaseError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"sdp {args.verb}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

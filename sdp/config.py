@@ -6,12 +6,14 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdp import UserError
+
 KERNEL_MAX = 31
 """Largest kernel side of a layer (convolutions and pooling windows alike)."""
 STRIDE_MAX = 4
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A configuration that cannot be built; the message names field, value and what is allowed."""
 
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from sdp import UserError
 from sdp.config import KERNEL_MAX, STRIDE_MAX, Config
 
 
@@ -66,7 +67,7 @@ class Error(enum.IntEnum):
     """no input for as many cycles as the timeout register allows"""
 
 
-class ProgramError(ValueError):
+class ProgramError(UserError, ValueError):
     """A program that cannot run; ``code`` is what the hardware's error register shows."""
 
     def __init__(self, code: Error, message: str):

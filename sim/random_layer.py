@@ -7,11 +7,12 @@ import numpy as np
 
 from golden.output_stage import pack_scales
 from golden.weights import W4_VALUES, pack, split_w8
+from sdp import UserError
 from sdp.config import Config
 from sdp.program import Command, End, Kind, Layer, Load, Opcode, Store
 
 
-class CaseError(ValueError):
+class CaseError(UserError, ValueError):
     """A case that cannot be read or does not fit."""
 
 

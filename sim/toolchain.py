@@ -10,13 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sdp import UserError
+
 VERILATOR_NEEDED = (5, 36)
 """cocotb 2 speaks the VPI of this version; Debian 12 has 5.006."""
 
 _DEBIAN = {"g++": "g++", "make": "make", "perl": "perl", "iverilog": "iverilog", "vvp": "iverilog"}
 
 
-class ToolError(RuntimeError):
+class ToolError(UserError, RuntimeError):
     """A tool that is missing, too old or failed; the message says what to do."""
 
 

