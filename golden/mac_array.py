@@ -35,5 +35,15 @@ def convolve(image: np.ndarray, weights: np.ndarray, stride: tuple[int, int], pa
     # The BLAS is exact as long as no partial sum leaves the mantissa.
     bound = 255 * int(np.abs(flat).astype(np.int64).sum(axis=0).max(initial=0))
     kind = np.float32 if bound < 1 << 24 else np.float64
-    patches = windows(image, (kh, kw), stride, pad, out).reshape(-1, kh * kw * c).astype(kind)
-    return (patches @ flat.astype(kind)).reshape(len(image), *out, channels).astype(np.int64)
+    flat, sums = flat.astype(kind), np.empty((len(image), *out, channels), dtype=np.int64)
+    # Few images at once: their windows, which repeat every code, stay in a core's cache.
+    count = max(1, _PATCHES // max(1, out[0] * out[1] * len(flat)))
+    for begin in range(0, len(image), count):
+        at = slice(begin, begin + count)
+        patches = windows(image[at].astype(kind), (kh, kw), stride, pad, out).reshape(-1, len(flat))
+        sums[at] = (patches @ flat).reshape(-1, *out, channels)
+    return sums
+
+
+_PATCHES = 1 << 18
+"""Codes in windows at once."""

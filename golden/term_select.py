@@ -4,6 +4,8 @@ The abstract of SDP (TODAES 28(1):12) fixes that high and low parts are masked i
 of parts, chosen by importance. Splitting by magnitude, the order of ties and the empty slots are this project's reconstruction.
 """
 
+import functools
+
 import numpy as np
 
 
@@ -24,34 +26,80 @@ def keep(values: np.ndarray, budget: int, group: int) -> tuple[np.ndarray, np.nd
     The last axis is a multiple of ``group``. In each group the ``budget`` terms with the largest contribution (``16 * high`` or
     ``low``) are kept; ties go to the lower index; a zero part is never kept.
     """
-    high, low = (np.ascontiguousarray(part.reshape(-1, group).T.astype(np.uint8)) for part in split(values))
-    kept = np.empty((2, *high.shape), dtype=bool)
-    for begin in range(0, high.shape[1], _CHUNK):
-        at = slice(begin, begin + _CHUNK)
-        # High parts first: a non-zero one contributes at least 16, a low one at most 15.
-        before = (high[:, at] > 0).sum(axis=0, dtype=np.uint8)
-        kept[0, :, at] = (_rank(high[:, at]) < budget) & (high[:, at] > 0)
-        kept[1, :, at] = (_rank(low[:, at]) + before < budget) & (low[:, at] > 0)
-    kept_high, kept_low = (np.ascontiguousarray(part.T).reshape(values.shape) for part in kept)
-    return kept_high, kept_low
+    magnitude = _magnitude(values).reshape(-1, group)
+    kept = np.empty((2, *magnitude.shape), dtype=bool)
+    for at in _chunks(len(magnitude)):
+        kept[0, at], kept[1, at] = (part.T for part in _keep(np.ascontiguousarray(magnitude[at].T), budget))
+    return kept[0].reshape(values.shape), kept[1].reshape(values.shape)
 
 
-_CHUNK = 1 << 14
-"""Groups ranked at once: what stays in a core's cache."""
+_CHUNK = 1 << 13
+"""Groups at once: what stays in a core's cache."""
 
 
-def _rank(parts: np.ndarray) -> np.ndarray:
-    """Place of each part among those of its group, uint8 (group, groups): how many are larger, or equal and of lower index.
+def _chunks(groups: int) -> list[slice]:
+    return [slice(begin, begin + _CHUNK) for begin in range(0, groups, _CHUNK)]
 
-    Pair by pair over all groups, which is far faster than to sort rows of a few bytes.
+
+def _magnitude(values: np.ndarray) -> np.ndarray:
+    return np.abs(values).astype(np.uint8)
+
+
+def _keep(magnitude: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`keep` for magnitudes (group, groups): index by index over many groups, which keeps the loops over bytes.
+
+    A part's key orders it among all of its group: high before low, then the nibble, then the lower index. What is kept is what reaches
+    the ``budget``-th largest key, found with a sorting network of minima and maxima.
     """
-    rank = np.zeros(parts.shape, dtype=np.uint8)
-    for i in range(len(parts)):
-        for j in range(i + 1, len(parts)):
-            wins = parts[i] >= parts[j]
-            rank[j] += wins
-            rank[i] += ~wins
-    return rank
+    group = len(magnitude)
+    if budget >= 2 * group:
+        return magnitude > 15, magnitude & 15 > 0
+    bits = (group - 1).bit_length()
+    kind = np.uint8 if bits <= 3 else np.uint16
+    index = np.arange(group - 1, -1, -1, dtype=kind)[:, None]
+    nonzero = magnitude > 15
+    low = (magnitude & 15).astype(kind, copy=False) << bits | index
+    high = (magnitude >> 4).astype(kind, copy=False) << bits | index | nonzero.astype(kind) << (bits + 4)
+    top_high, top_low = (_largest(keys, min(budget, group)) for keys in (high, low))
+    # The budget-th largest of two descending lists: the best of the splits that take i of one and the rest of the other.
+    # Keys of zeros are below all others and below this least limit.
+    limit = np.full(magnitude.shape[1], 1 << bits, dtype=kind)
+    for i in range(max(0, budget - group), min(budget, group) + 1):
+        ends = [top[count - 1] for top, count in ((top_high, i), (top_low, budget - i)) if count]
+        np.maximum(limit, np.minimum(*ends) if len(ends) == 2 else ends[0], out=limit)
+    return high >= limit, low >= limit
+
+
+def _largest(keys: np.ndarray, count: int) -> list[np.ndarray]:
+    """The ``count`` largest of each column, descending."""
+    rows = list(keys)
+    for i, j, upper, lower in _network(len(rows), count):
+        a, b = rows[i], rows[j]
+        rows[i], rows[j] = np.maximum(a, b) if upper else a, np.minimum(a, b) if lower else b
+    return rows[:count]
+
+
+@functools.cache
+def _network(size: int, count: int) -> tuple[tuple[int, int, bool, bool], ...]:
+    """Comparators (i, j, maximum needed, minimum needed) that bring the ``count`` largest of ``size`` to the front, descending.
+
+    Batcher's odd-even merge sort without what ``count`` does not depend on; places past ``size`` would hold the least key.
+    """
+    width, pairs = 1 << (size - 1).bit_length(), []
+    p = 1
+    while p < width:
+        k = p
+        while k >= 1:
+            pairs += [(i + j, i + j + k) for j in range(k % p, width - k, 2 * k) for i in range(min(k, width - j - k))
+                      if (i + j) // (2 * p) == (i + j + k) // (2 * p)]
+            k //= 2
+        p *= 2
+    needed, found = set(range(count)), []
+    for i, j in reversed([pair for pair in pairs if pair[1] < size]):
+        if i in needed or j in needed:
+            found.append((i, j, i in needed, j in needed))
+            needed |= {i, j}
+    return tuple(reversed(found))
 
 
 def select(values: np.ndarray, budget: int, group: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,15 +115,17 @@ def select(values: np.ndarray, budget: int, group: int) -> tuple[np.ndarray, np.
     masked : int16, shape of ``values``: the sum of the kept terms of each code
     terms : int, (..., channels / group): kept terms per group (at most ``budget``)
     """
-    high, low = split(values)
-    if budget >= 2 * group:
-        kept_high, kept_low = high > 0, low > 0
-        masked = values.astype(np.int16)
-    else:
-        kept_high, kept_low = keep(values, budget, group)
-        masked = (np.sign(values) * ((high << 4) * kept_high + low * kept_low)).astype(np.int16)
-    count = kept_high.astype(np.int16) + kept_low
-    return masked, count.reshape(*values.shape[:-1], -1, group).sum(axis=-1)
+    magnitude = _magnitude(values).reshape(-1, group)
+    masked, terms = np.empty(magnitude.shape, dtype=np.int16), np.empty(len(magnitude), dtype=np.int64)
+    for at in _chunks(len(magnitude)):
+        part = np.ascontiguousarray(magnitude[at].T)
+        high, low = (kept.view(np.uint8) for kept in _keep(part, budget))
+        masked[at] = (part & (high * np.uint8(240) | low * np.uint8(15))).T
+        terms[at] = (high + low).sum(axis=0, dtype=np.uint8)
+    masked = masked.reshape(values.shape)
+    if values.size and values.min() < 0:
+        np.negative(masked, out=masked, where=values < 0)
+    return masked, terms.reshape(*values.shape[:-1], -1)
 
 
 def sequence(codes: list[int], budget: int) -> list[tuple[int, int, int]]:
