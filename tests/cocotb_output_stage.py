@@ -134,15 +134,16 @@ async def any_operands(dut):
 
 @cocotb.test()
 async def codes_near_ties(dut):
-    """Sums whose code is not clamped, on and beside the border between two codes."""
+    """Sums on and beside the border between two codes, most of all between the last and the first one that is clamped."""
     rng = generator(1)
 
     def near(rng, layer, scale, byte):
         bias, multiplier = scale
         residual = (byte - 256 if byte > 127 and layer["residual_signed"] else byte) * layer["residual"] * layer["residual_multiplier"]
-        target = (2 * rng.randint(-130, 260) + 1 << layer["shift"] - 1) - residual
+        code = rng.choice((rng.randint(-130, 260), layer["clamp_high"], layer["clamp_high"] + 1, layer["clamp_low"] - 1, layer["clamp_low"] - 2))
+        target = (2 * code + 1 << layer["shift"] - 1) - residual
         return target // max(multiplier, 1) - bias + rng.choice((-1, 0, 0, 1))
 
-    layers = [{**layer_of(rng, Kind.CONV, 1 + n % 30), "clamp_low": -128, "clamp_high": (127, 255)[n % 2]} for n in range(24)]
+    layers = [{**layer_of(rng, Kind.CONV, 1 + n % 30), "clamp_low": (-128, -128, -127)[n % 3], "clamp_high": (127, 255, 200, 100)[n % 4]} for n in range(24)]
     distinct = await run(dut, layers, 30, near)
     assert len(distinct) > 60

@@ -1,0 +1,107 @@
+"""The unit tests see what is broken: each line of the table changes one place of a unit's source, and the unit's test must fail.
+
+``python -m tests.test_mutations`` prints which of its tests failed, for every line.
+"""
+
+import importlib
+import types
+from pathlib import Path
+
+import pytest
+
+from sim.cocotb_runner import SimulationError
+from tests.sizes import NARROW, UNIT, WIDE
+from tests.units import simulate
+
+CLASSES = {"nibble_multiplier": "NibbleMultiplier", "processing_element": "ProcessingElement", "mac_array": "MacArray", "operand_buffer": "OperandBuffer",
+           "convolution_unit": "ConvolutionUnit", "channel_unit": "ChannelUnit", "output_stage": "OutputStage", "drain": "Drain",
+           "controller": "Controller", "decoder": "CommandDecoder", "registers": "Registers", "activation_memory": "ActivationMemory"}
+
+# unit, file of hw/, what stands there, what is put in its place, configuration
+MUTATIONS = [
+    ("nibble_multiplier", "processing_element", "by_flag << 4", "by_flag << 3", UNIT),
+    ("nibble_multiplier", "processing_element", "small << 2", "small << 1", UNIT),
+    ("term_select_4", "term_select", "right_key > left_key", "right_key >= left_key", UNIT),
+    ("term_select_5", "term_select", "level[len(level) & ~1:]", "level[:0]", UNIT),
+    ("term_select_4", "term_select", "m.d.sync += held[i].low.eq(0)", "m.d.sync += held[i].low.eq(held[i].low)", UNIT),
+    ("term_select_2", "term_select", "with m.If(self.load):", "with m.If(self.load & ~self.take):", UNIT),
+    ("term_select_8", "term_select", "Mux(has_high, held[i].high, held[i].low)", "Mux(has_high, held[i].high, held[i].low & 7)", UNIT),
+    ("term_select_4", "term_select", "Mux(self.take, Mux(", "Mux(1, Mux(", UNIT),
+    ("processing_element", "processing_element", "Mux(self.first, 0, sums[name])", "sums[name]", UNIT),
+    ("processing_element", "processing_element", "with m.If(self.capture):", "with m.If(self.capture & ~self.shift):", UNIT),
+    ("processing_element", "processing_element", "self.slots[lane * group + i]", "self.slots[i]", UNIT),
+    ("processing_element", "processing_element", "self.config.group, self.config.accumulator_bits", "self.config.group, self.config.accumulator_bits - 1", UNIT),
+    ("mac_array", "mac_array", "self.weights[column]", "self.weights[0]", UNIT),
+    ("mac_array", "mac_array", "reversed(range(self.config.rows))", "range(self.config.rows)", UNIT),
+    ("operand_buffer", "convolution_unit", "i < self.tail", "i <= self.tail", UNIT),
+    ("operand_buffer", "convolution_unit", "Mux(negative, -byte, byte)", "byte", UNIT),
+    ("operand_buffer", "convolution_unit", "strip * ports + port", "strip * ports + (port ^ 1)", UNIT),
+    ("convolution_unit", "convolution_unit", "begins & current.first", "begins", UNIT),
+    ("convolution_unit", "convolution_unit", "self.captured.eq(finished)", "self.captured.eq(ends & current.last)", UNIT),
+    ("convolution_unit", "convolution_unit", "& (self.layer.kind == Kind.CONV)", "", UNIT),
+    ("convolution_unit", "convolution_unit", "self.weight_enable.eq(begins)", "self.weight_enable.eq(take)", UNIT),
+    ("channel_unit", "channel_unit", "code > value", "code >= 0", UNIT),
+    ("channel_unit", "channel_unit", "seen & ~self.step.first", "seen", UNIT),
+    ("channel_unit", "channel_unit", "with m.If(self.captured):", "with m.If(1):", UNIT),
+    ("output_stage", "output_stage", "- total[-1]", "", UNIT),
+    ("output_stage", "output_stage", "high << 4", "high << 3", UNIT),
+    ("output_stage", "output_stage", "layer.residual_signed & byte[7]", "byte[7]", UNIT),
+    ("output_stage", "output_stage", "shifted > layer.clamp_high", "shifted > layer.clamp_high + 1", UNIT),
+    ("output_stage", "output_stage", "shifted < layer.clamp_low", "shifted < layer.clamp_low - 1", UNIT),
+    ("output_stage", "output_stage", "Mux(layer.w4, 0, sums.high)", "sums.high", WIDE),
+    ("drain", "drain", "x + in_strip < layer.out_w", "x + in_strip <= layer.out_w", UNIT),
+    ("drain", "drain", "here.channel < layer.out_channels", "here.channel <= layer.out_channels", UNIT),
+    ("drain", "drain", "Mux(word_ends, layer.out_plane, 0)", "0", UNIT),
+    ("drain", "drain", "here.eq(after), block.eq(after)", "here.eq(after)", UNIT),
+    ("controller", "controller", "in_x < layer.in_w", "in_x <= layer.in_w", UNIT),
+    ("controller", "controller", "(drain_left != 0)),", "(drain_left > 1)),", UNIT),
+    ("controller", "controller", "row_offset + layer.in_w", "row_offset + layer.in_w + 1", UNIT),
+    ("controller", "controller", "steps == config.steps_max", "steps == config.steps_max + 1", NARROW),
+    ("decoder", "decoder", "idle | ~header[0][8]", "idle", UNIT),
+    ("decoder", "decoder", "stored.level + coming < stored.depth", "stored.level < stored.depth", UNIT),
+    ("decoder", "decoder", "(tail > config.word)", "(tail > config.word + 1)", UNIT),
+    ("decoder", "decoder", "Mux(i < tail, self.read_data[i], 0)", "self.read_data[i]", UNIT),
+    ("decoder", "decoder", "coming_last.eq(count == 1)", "coming_last.eq(count == 2)", UNIT),
+    ("registers", "registers", "starving.eq(Mux(self.starved, starving + 1, 0))", "starving.eq(starving + self.starved)", UNIT),
+    ("registers", "registers", "& ~self.running & (error == 0)", "& (error == 0)", UNIT),
+    ("registers", "registers", "(layer_counts[\"cycles\"] + 1)", "(layer_counts[\"cycles\"])", UNIT),
+    ("stream_memory", "stream_memory", "self.write_beat == n", "self.write_beat >= n", UNIT),
+    ("stream_memory", "stream_memory", "read.en.eq(self.read_enable)", "read.en.eq(1)", UNIT),
+    ("activation_memory", "activation_memory", "8 * self.config.outputs", "8 * self.config.word", UNIT),
+    ("activation_memory", "activation_memory", "Mux(valid, select(", "Mux(1, select(", UNIT),
+    ("activation_memory", "activation_memory", " | address[-1] << bank_bits", "", UNIT),
+]
+
+
+def mutant(unit, file, old, new):
+    """The unit's factory, from source with one place changed."""
+    original = importlib.import_module(f"hw.{file}")
+    source = Path(original.__file__).read_text()
+    assert source.count(old) >= 1, f"hw/{file}.py has no {old!r} any more: bring the table up to date"
+    module = types.ModuleType(f"mutant_{file}")
+    exec(compile(source.replace(old, new), original.__file__, "exec"), module.__dict__)
+    if unit.startswith("term_select"):
+        return lambda config: module.TermSelector(group=int(unit.rsplit("_", 1)[1]))
+    if unit == "stream_memory":
+        return lambda config: module.StreamMemory(width=config.weight_bits, depth=config.weight_words, beat=config.stream_bits)
+    if unit == "nibble_multiplier":
+        return lambda config: module.NibbleMultiplier()
+    return getattr(module, CLASSES[unit])
+
+
+@pytest.mark.parametrize("unit, file, old, new, config", [pytest.param(*m, id=f"{m[0]}: {m[2]} -> {m[3]}") for m in MUTATIONS])
+def test_mutation_is_caught(unit, file, old, new, config, tmp_path):
+    with pytest.raises(SimulationError, match=r"failed: \w"):
+        simulate(unit, "icarus", config, make=mutant(unit, file, old, new), build=tmp_path)
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    for unit, file, old, new, config in MUTATIONS:
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                simulate(unit, "icarus", config, make=mutant(unit, file, old, new), build=Path(folder))
+            print(f"SURVIVED {unit}: {old} -> {new}", flush=True)
+        except SimulationError as error:
+            print(f"caught by {str(error).splitlines()[0].rsplit(':', 1)[-1].strip()}: {unit}: {old} -> {new}", flush=True)
