@@ -1,29 +1,25 @@
-"""ONNX to :class:`compiler.network.Network`: ReLU and the addition of a residual go into the convolution that they follow.
+"""ONNX to :class:`compiler.network.Network`, or the list of everything that is in the way.
 
-The supported operators are the keys of :data:`ATTRIBUTES`; everything that is in the way is reported at once.
+Constants are computed, data movement becomes index arrays (:mod:`onnx_view`), and what computes becomes nodes (:mod:`onnx_ops`,
+:mod:`onnx_build`). After an operator that cannot be taken the reader goes on with a tensor of the shape that it would have, so that all
+of them are found at once.
 """
 
-import dataclasses
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
 
-from compiler.network import Conv, Network, NetworkError, Node, Pool, output_shape
+from compiler import onnx_moves, onnx_ops
+from compiler.network import Network, NetworkError
+from compiler.onnx_build import Builder
+from compiler.onnx_constants import fold
+from compiler.onnx_file import Model, Operator, load
+from compiler.onnx_ops import Graph, vector
+from compiler.onnx_problems import Obstacles, Problem, Unsupported, remedy_for
+from compiler.onnx_view import View, nchw
 
-ATTRIBUTES = {
-    "Conv": {"dilations": [1, 1], "group": 1, "auto_pad": b"NOTSET", "kernel_shape": None, "strides": None, "pads": None},
-    "MaxPool": {"dilations": [1, 1], "ceil_mode": 0, "storage_order": 0, "auto_pad": b"NOTSET",
-                "kernel_shape": None, "strides": None, "pads": None},
-    "AveragePool": {"ceil_mode": 0, "auto_pad": b"NOTSET", "count_include_pad": None,
-                    "kernel_shape": None, "strides": None, "pads": None},
-    "GlobalAveragePool": {}, "Relu": {}, "Add": {},
-    "Flatten": {"axis": 1},
-    "Gemm": {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": None},
-}
-"""Operators and their attributes with the only value that is taken, or none where any is."""
+HANDLERS = {**onnx_ops.HANDLERS, **onnx_moves.HANDLERS}
+SUPPORTED = tuple(sorted(HANDLERS))
 
 
 def read(path: str | Path) -> Network:
@@ -31,110 +27,74 @@ def read(path: str | Path) -> Network:
 
     Raises
     ------
+    Obstacles
+        Listing every node that is not supported, with reason and remedy.
     NetworkError
-        Listing every node that is not supported, with the reason.
+        One sentence about the file as a whole.
     """
-    graph = onnx.load(path).graph
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in constants]
-    problems = [problem for node in graph.node for problem in _problems(node, constants)]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        problems.append(f"the graph has {len(inputs)} inputs and {len(graph.output)} outputs, but must have one of each")
-    else:
-        shape = tuple(d.dim_value for d in inputs[0].type.tensor_type.shape.dim)
-        if len(shape) != 4 or min(shape[1:]) < 1:
-            problems.append(f"the input {inputs[0].name!r} is of shape {shape}, but must be (batch, channels, height, width)")
+    model = load(path)
+    source, view = _input(model)
+    builder = Builder(model.uses)
+    graph = Graph(builder, model.constants, batch=model.batch, opset=model.opset, outputs=model.outputs)
+    graph.views[source] = builder.source(source, view.shape, view.index)
+    problems = [problem for operator in model.operators if (problem := _take(graph, operator, model))]
     if problems:
-        raise NetworkError("\n".join([f"{len(problems)} obstacles in {Path(path).name}:", *(f"  {p}" for p in problems)]))
-    channels, height, width = shape[1:]
-    builder = _Builder(inputs[0].name, (height, width, channels), constants, graph)
-    for node in graph.node:
-        builder.add(node)
-    network = Network(name=graph.name or Path(path).stem, input=inputs[0].name, input_shape=(height, width, channels),
-                      nodes=tuple(builder.nodes.values()))
-    if not network.nodes or builder.names[graph.output[0].name] != network.nodes[-1].name:
-        raise NetworkError(f"{Path(path).name}: the output {graph.output[0].name!r} is not the last node's")
+        raise Obstacles(model.file, problems)
+    result = graph.views.get(model.outputs[0])
+    if result is None or not builder.nodes:
+        raise NetworkError(f"{model.file}: nothing is computed from the input {source!r}")
+    if result.has_zeros or result.index.size != int(np.prod(result.shape)) or result.node != [*builder.nodes][-1]:
+        result = builder.plain(result)
+    network = Network(name=model.name, input=source, input_shape=view.shape, nodes=tuple(builder.nodes.values()), codes=builder.codes)
     network.shapes()
     return network
 
 
-def _attributes(node: onnx.NodeProto) -> dict:
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+def _input(model: Model) -> tuple[str, View]:
+    """Name of the input, its shape in NHWC and where its elements lie; an input that is transposed at once is NHWC in the file, too."""
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise NetworkError(f"{model.file}: the graph has {len(model.inputs)} inputs and {len(model.outputs)} outputs, but must have one of each")
+    (name, shape), = model.inputs.items()
+    if len(shape) not in (2, 4) or min(shape[1:]) < 1:
+        sides = ", ".join("?" if side < 0 else str(side) for side in shape[1:])
+        raise NetworkError(f"{model.file}: the input {name!r} is of shape (batch, {sides}), but must be (batch, channels, height, width), "
+                           "all but the batch fixed: export it with fixed sizes")
+    if len(shape) == 2:
+        return name, View(name, (1, 1, shape[1]), vector(shape[1]))
+    readers = [operator for operator in model.operators if name in operator.inputs]
+    if readers and all(operator.type == "Transpose" and list(operator.attributes.get("perm", ())) == [0, 3, 1, 2] for operator in readers):
+        return name, View(name, shape[1:], np.arange(int(np.prod(shape)), dtype=np.int32).reshape(shape))
+    shape = shape[2], shape[3], shape[1]
+    return name, View(name, shape, nchw(shape))
 
 
-def _problems(node: onnx.NodeProto, constants: dict) -> list[str]:
-    where = f"node {node.name or node.output[0]!r}"
-    if node.op_type not in ATTRIBUTES:
-        return [f"{where}: operator {node.op_type} is not supported; supported are {', '.join(sorted(ATTRIBUTES))}"]
-    allowed, found = ATTRIBUTES[node.op_type], []
-    for name, value in _attributes(node).items():
-        if name not in allowed or (allowed[name] is not None and value != allowed[name]):
-            found.append(f"{where}: {node.op_type} with {name} = {value} is not supported; it must be {allowed.get(name, 'absent')}")
-    if node.op_type in ("Conv", "Gemm"):
-        found += [f"{where}: {node.op_type} takes weights from {name!r}, which is no constant"
-                  for name in node.input[1:] if name not in constants]
-    if node.op_type == "Add":
-        found += [f"{where}: Add of the constant {name!r} is not supported" for name in node.input if name in constants]
-    if node.op_type == "AveragePool" and any(_attributes(node).get("pads", [])) and not _attributes(node).get("count_include_pad", 0):
-        found.append(f"{where}: AveragePool with padding needs count_include_pad = 1")
-    return found
+def _take(graph: Graph, operator: Operator, model: Model) -> Problem | None:
+    """Computes, moves or builds what an operator says; the problem, if it cannot."""
+    try:
+        if not fold(graph, operator):
+            if operator.type not in HANDLERS:
+                raise Unsupported("this operator is not supported", remedy_for(operator.type, SUPPORTED))
+            # A tensor behind a problem whose shape is unknown tells nothing more.
+            if any(name and name not in graph.views and name not in graph.constants for name in operator.inputs):
+                return None
+            made = HANDLERS[operator.type](graph, operator)
+            for name, view in zip(operator.outputs, made if isinstance(made, list) else [made]):
+                graph.views[name] = _named(graph, view, name, operator)
+        return None
+    except (Unsupported, NetworkError) as error:
+        for name in operator.outputs:
+            shape = model.shapes.get(name, ())
+            if len(shape) in (2, 4) and shape[0] == 1 and min(shape[1:]) > 0:
+                sizes = (1, 1, shape[1]) if len(shape) == 2 else (shape[2], shape[3], shape[1])
+                graph.views[name] = graph.build.source(name, sizes, vector(shape[1]) if len(shape) == 2 else None)
+        if isinstance(error, Unsupported):
+            return Problem(operator.name, operator.type, error.reason, error.remedy)
+        return Problem(operator.name, operator.type, str(error), "correct the shapes of the network")
 
 
-class _Builder:
-    """``names``: ONNX tensor to tensor of the network; ``nodes``: the network's nodes by name, in order."""
-
-    def __init__(self, source, shape, constants, graph):
-        self.names, self.shapes, self.nodes = {source: source}, {source: shape}, {}
-        self.constants = constants
-        self.uses = Counter(name for node in graph.node for name in node.input) + Counter(value.name for value in graph.output)
-
-    def add(self, node: onnx.NodeProto) -> None:
-        attributes, output = _attributes(node), node.output[0]
-        source = self.names[node.input[0]]
-        pad = tuple(attributes.get("pads", (0, 0, 0, 0)))
-        stride = tuple(attributes.get("strides", (1, 1)))
-        match node.op_type:
-            case "Conv":
-                weight = self.constants[node.input[1]]
-                bias = self._bias(node, weight)
-                self._append(output, Conv(name=output, input=source, weight=weight, bias=bias, stride=stride, pad=pad))
-            case "Gemm":
-                height, width, channels = self.shapes[source]
-                weight = self.constants[node.input[1]]
-                weight = weight if attributes.get("transB") else weight.T
-                bias = self._bias(node, weight)
-                # Flatten saw (channels, height, width).
-                self._append(output, Conv(name=output, input=source, weight=weight.reshape(-1, channels, height, width), bias=bias))
-            case "MaxPool" | "AveragePool":
-                kind, kernel = "max" if node.op_type == "MaxPool" else "avg", tuple(attributes["kernel_shape"])
-                self._append(output, Pool(name=output, input=source, kind=kind, kernel=kernel, stride=stride, pad=pad))
-            case "GlobalAveragePool":
-                self._append(output, Pool(name=output, input=source, kind="avg", kernel=self.shapes[source][:2], stride=(1, 1)))
-            case "Flatten":
-                self.names[output] = source
-            case "Relu":
-                self._fuse(node, source, relu=True)
-            case "Add":
-                # The one that is computed last adds the other.
-                sources = sorted((self.names[name] for name in node.input), key=[*self.shapes].index)
-                self._fuse(node, sources[-1], residual=sources[0])
-
-    def _bias(self, node, weight):
-        bias = self.constants[node.input[2]] if len(node.input) > 2 else 0
-        return np.broadcast_to(np.asarray(bias, dtype=np.float32).ravel(), len(weight)).copy()
-
-    def _append(self, output: str, node: Node) -> None:
-        self.nodes[node.name] = node
-        self.names[output] = node.name
-        self.shapes[node.name] = output_shape(node, self.shapes[node.input])
-
-    def _fuse(self, node, target: str, **changes) -> None:
-        """``node`` becomes part of the convolution ``target``, if that one's result is used by nothing else."""
-        conv = self.nodes.get(target)
-        alone = all(self.uses[name] == 1 for name in node.input if self.names[name] == target)
-        again = "residual" in changes and isinstance(conv, Conv) and (conv.residual or target == changes["residual"])
-        if not isinstance(conv, Conv) or conv.relu or not alone or again:
-            where = f"node {node.name or node.output[0]!r}"
-            raise NetworkError(f"{where}: {node.op_type} must follow a convolution whose result nothing else reads")
-        self.nodes[target] = dataclasses.replace(conv, **changes)
-        self.names[node.output[0]] = target
+def _named(graph: Graph, view: View, name: str, operator: Operator) -> View:
+    """A view that was passed on is alone if its source was and it is read once."""
+    before = [graph.views[source] for source in operator.inputs if source in graph.views]
+    passed = any(view.node == old.node for old in before) and operator.type in onnx_moves.HANDLERS
+    alone = view.alone and graph.build.uses[name] == 1 and (not passed or len(operator.outputs) == 1)
+    return View(view.node, view.shape, view.index, alone, name)
