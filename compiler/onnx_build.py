@@ -16,13 +16,15 @@ DEPTHWISE_MAX = 5
 
 
 class Builder:
-    """``nodes``: the network's nodes by name, in order; ``shapes``, ``codes``: of every tensor; ``uses``: reads of each ONNX tensor."""
+    """``nodes``: the network's nodes by name, in order; ``shapes``, ``codes``: of every tensor; ``uses``: reads of each ONNX tensor;
+    ``redundant``: nodes whose ReLU only says that they are never negative."""
 
     def __init__(self, uses: Counter):
         self.nodes: dict[str, Node] = {}
         self.shapes: dict[str, Shape] = {}
         self.codes: dict[str, Codes] = {}
         self.uses = uses
+        self.redundant: set[str] = set()
 
     def source(self, name: str, shape: Shape, index: np.ndarray | None = None) -> View:
         """A tensor that no node makes."""
@@ -70,6 +72,16 @@ class Builder:
             return self._change(view, output, relu=True)
         return self._behind(view, output, identity(output, view.node, relu=relu, clip=clip))
 
+    def code(self, view: View, output: str, codes: Codes) -> View:
+        """Rounds a tensor to codes; one that is coded otherwise already is rounded a second time, by a node of its own."""
+        found, node = self.codes.get(view.node), self.nodes.get(view.node)
+        if found is not None and found.scale == codes.scale and found.high == codes.high and found.low in (0, codes.low):
+            return view
+        if found is not None or not (view.alone or codes.signed or node is None or node.relu):
+            view = self._behind(view, output, identity(output, view.node, relu=not codes.signed))
+        self.codes[view.node] = codes
+        return view
+
     def affine(self, view: View, output: str, scale: np.ndarray, offset: np.ndarray) -> View:
         """``scale * x + offset`` per channel of the tensor behind ``view``: folded into a convolution, else a depthwise one of 1x1."""
         node = self.open(view)
@@ -92,8 +104,9 @@ class Builder:
         order = [*self.nodes]
         early, late = sorted((one, other), key=lambda view: order.index(view.node) if view.node in order else -1)
         node = self.open(late)
-        if isinstance(node, Conv) and node.residual is None and not node.relu and node.clip is None and node.input != early.node:
-            return self._change(late, output, residual=early.node)
+        redundant = late.node in self.redundant
+        if isinstance(node, Conv) and node.residual is None and (not node.relu or redundant) and node.clip is None and node.input != early.node:
+            return self._change(late, output, residual=early.node, relu=redundant and self.never_negative(early.node))
         relu = self.never_negative(early.node) and self.never_negative(late.node)
         return self._behind(late, output, identity(output, late.node, residual=early.node, relu=relu))
 
@@ -143,6 +156,7 @@ class Builder:
     def _insert(self, view: View, name: str, node: Node) -> View:
         """A node that only moves data comes right behind its source, so that what is computed later can add it."""
         node = dataclasses.replace(node, relu=self.never_negative(view.node))
+        self.redundant |= {name} if node.relu else set()
         moved = dataclasses.replace(self.append(node, name, after=view.node), alone=True)
         if view.node in self.codes:
             self.codes[name] = self.codes[view.node]

@@ -5,8 +5,10 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from compiler.onnx_file import Operator
+from compiler.onnx_moves import MOVES
 from compiler.onnx_ops import Graph
 from compiler.onnx_problems import Unsupported
+from compiler.onnx_quantized import weight_steps
 
 
 def fold(graph: Graph, operator: Operator) -> bool:
@@ -18,15 +20,23 @@ def fold(graph: Graph, operator: Operator) -> bool:
         return True
     if not all(name in graph.constants for name in read) or (not read and operator.type != "Constant"):
         return False
-    for name, value in zip(operator.outputs, evaluate(operator, [graph.constants[name] for name in read], graph.opset)):
+    values = [graph.constants[name] for name in read]
+    for name, value in zip(operator.outputs, evaluate(operator, values, graph.opset)):
         graph.constants[name] = np.asarray(value)
+    steps = None
+    if operator.type == "DequantizeLinear":
+        steps = weight_steps(operator, values)
+    elif operator.type in MOVES and read[0] in graph.steps:
+        steps = evaluate(operator, [np.ascontiguousarray(graph.steps[read[0]]), *values[1:]], graph.opset)[0]
+    if steps is not None:
+        graph.steps[operator.output] = steps
     return True
 
 
 def evaluate(operator: Operator, values: list[np.ndarray], opset: int) -> list[np.ndarray]:
     read = [name for name in operator.inputs if name]
     inputs = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape) for name, value in zip(read, values)]
-    outputs = [helper.make_value_info(name, helper.make_tensor_type_proto(0, None)) for name in operator.outputs if name]
+    outputs = [helper.make_value_info(name, helper.make_tensor_type_proto(0, None)) for name in operator.proto.output if name]
     graph = helper.make_graph([operator.proto], "constant", inputs, outputs)
     try:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])

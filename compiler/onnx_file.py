@@ -18,7 +18,7 @@ DOMAINS = ("", "ai.onnx")
 
 @dataclass(frozen=True, eq=False)
 class Operator:
-    """One node of the graph; ``name`` is what problems are reported under."""
+    """One node of the graph; ``name`` is what problems are reported under, ``outputs`` end with the last one that is read."""
 
     name: str
     type: str
@@ -150,10 +150,13 @@ def _needed(graph: onnx.GraphProto) -> list[Operator]:
     wanted, needed = {value.name for value in graph.output}, []
     for node in reversed(graph.node):
         if wanted & set(node.output):
-            wanted |= set(node.input)
             kind = node.op_type if node.domain in DOMAINS else f"{node.domain}.{node.op_type}"
             attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-            needed.append(Operator(node.name or node.output[0], kind, list(node.input), list(node.output), attributes, node))
+            outputs = list(node.output)
+            while len(outputs) > 1 and outputs[-1] not in wanted:
+                outputs.pop()
+            needed.append(Operator(node.name or outputs[0], kind, list(node.input), outputs, attributes, node))
+            wanted |= set(node.input)
     return needed[::-1]
 
 

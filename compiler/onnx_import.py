@@ -5,11 +5,12 @@ Constants are computed, data movement becomes index arrays (:mod:`onnx_view`), a
 of them are found at once.
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
-from compiler import onnx_moves, onnx_ops
+from compiler import onnx_moves, onnx_ops, onnx_quantized
 from compiler.network import Network, NetworkError
 from compiler.onnx_build import Builder
 from compiler.onnx_constants import fold
@@ -18,7 +19,7 @@ from compiler.onnx_ops import Graph, vector
 from compiler.onnx_problems import Obstacles, Problem, Unsupported, remedy_for
 from compiler.onnx_view import View, nchw
 
-HANDLERS = {**onnx_ops.HANDLERS, **onnx_moves.HANDLERS}
+HANDLERS = {**onnx_ops.HANDLERS, **onnx_moves.HANDLERS, **onnx_quantized.HANDLERS}
 SUPPORTED = tuple(sorted(HANDLERS))
 
 
@@ -35,7 +36,7 @@ def read(path: str | Path) -> Network:
     model = load(path)
     source, view = _input(model)
     builder = Builder(model.uses)
-    graph = Graph(builder, model.constants, batch=model.batch, opset=model.opset, outputs=model.outputs)
+    graph = Graph(builder, model.constants, batch=model.batch, opset=model.opset, operators=model.operators, outputs=model.outputs)
     graph.views[source] = builder.source(source, view.shape, view.index)
     problems = [problem for operator in model.operators if (problem := _take(graph, operator, model))]
     if problems:
@@ -79,7 +80,11 @@ def _take(graph: Graph, operator: Operator, model: Model) -> Problem | None:
                 return None
             made = HANDLERS[operator.type](graph, operator)
             for name, view in zip(operator.outputs, made if isinstance(made, list) else [made]):
-                graph.views[name] = _named(graph, view, name, operator)
+                # A view that was passed on is alone if its source was and it is read once.
+                alone = view.alone and graph.build.uses[name] == 1 and len(operator.outputs) == 1
+                graph.views[name] = dataclasses.replace(view, alone=alone, name=name)
+            if graph.ended & set(operator.inputs):
+                graph.ended |= set(operator.outputs)
         return None
     except (Unsupported, NetworkError) as error:
         for name in operator.outputs:
@@ -90,11 +95,3 @@ def _take(graph: Graph, operator: Operator, model: Model) -> Problem | None:
         if isinstance(error, Unsupported):
             return Problem(operator.name, operator.type, error.reason, error.remedy)
         return Problem(operator.name, operator.type, str(error), "correct the shapes of the network")
-
-
-def _named(graph: Graph, view: View, name: str, operator: Operator) -> View:
-    """A view that was passed on is alone if its source was and it is read once."""
-    before = [graph.views[source] for source in operator.inputs if source in graph.views]
-    passed = any(view.node == old.node for old in before) and operator.type in onnx_moves.HANDLERS
-    alone = view.alone and graph.build.uses[name] == 1 and (not passed or len(operator.outputs) == 1)
-    return View(view.node, view.shape, view.index, alone, name)

@@ -92,22 +92,23 @@ def concat(graph: Graph, operator: Operator) -> View:
     if axis == 0:
         raise Unsupported("it joins along the batch", "one image at a time is computed")
     ends = np.cumsum([view.index.shape[axis] for view in views])
-    total = None
+    parts = []
     for at, (view, end) in enumerate(zip(views, ends)):
         sides = [(0, 0)] * view.index.ndim
         sides[axis] = int(end) - view.index.shape[axis], int(ends[-1] - end)
         index = np.pad(view.index, sides, constant_values=-1)
-        # The first operand's place is the running total's.
-        name = f"{operator.output}.{at}"
-        part = graph.build.plain(View(view.node, view.shape, index, False, name))
-        total = part if total is None else graph.build.add(total, part, operator.output if at == len(views) - 1 else name)
+        parts.append(graph.build.plain(View(view.node, view.shape, index, False, f"{operator.output}.{at}")))
+    # In the order in which they are computed, so that each adds the sum of those before it.
+    total, *rest = sorted(parts, key=lambda part: [*graph.build.nodes].index(part.node))
+    for at, part in enumerate(rest):
+        total = graph.build.add(total, part, operator.output if part is rest[-1] else f"{operator.output}.sum{at}")
     return total
 
 
 def split(graph: Graph, operator: Operator) -> list[View]:
     view = graph.view(operator.inputs[0])
     axis = operator.attributes.get("axis", 0) % view.index.ndim
-    sizes, size, count = graph.constant(operator, 1), view.index.shape[axis], len(operator.outputs)
+    sizes, size, count = graph.constant(operator, 1), view.index.shape[axis], len(operator.proto.output)
     sizes = [-(-size // count)] * (count - 1) if sizes is None else [int(n) for n in sizes[:-1]]
     if axis == 0:
         raise Unsupported("it splits the batch", "one image at a time is computed")

@@ -9,18 +9,25 @@ from compiler.onnx_view import View, nchw
 
 
 class Graph:
-    """What operators read: ``views`` of computed tensors, ``constants``, and ``steps``, the scales of constants that came quantised."""
+    """What operators read: ``views`` of computed tensors, ``constants``, ``steps``, the scales of constants that came quantised, and ``ended``, the tensors
+    behind a softmax that was left out."""
 
-    def __init__(self, builder: Builder, constants: dict[str, np.ndarray], *, batch: int, opset: int, outputs: list[str]):
+    def __init__(self, builder: Builder, constants: dict[str, np.ndarray], *, batch: int, opset: int, operators: list[Operator], outputs: list[str]):
         self.build, self.constants = builder, constants
-        self.batch, self.opset, self.outputs = batch, opset, outputs
+        self.batch, self.opset, self.operators, self.outputs = batch, opset, operators, outputs
         self.views: dict[str, View] = {}
         self.steps: dict[str, np.ndarray] = {}
+        self.ended: set[str] = set()
 
     def view(self, name: str) -> View:
         if name not in self.views:
             raise Unsupported(f"it reads {name!r}, which is a constant", "fold constants before the export, e.g. with onnxsim")
         return self.views[name]
+
+    def ends(self, name: str) -> bool:
+        """Whether nothing computes with a tensor any more: quantised or not, it is what the network yields."""
+        return all(operator.type in ("QuantizeLinear", "DequantizeLinear", "Identity") and self.ends(operator.output)
+                   for operator in self.operators if name in operator.inputs)
 
     def constant(self, operator: Operator, at: int, default=None) -> np.ndarray | None:
         """Input number ``at``, which must be known now and finite."""
@@ -32,7 +39,7 @@ class Graph:
         value = self.constants[name]
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise Unsupported(f"{name!r} holds NaN or infinity", "train or export the weights again")
-        return value
+        return value.astype(np.float32) if value.dtype.kind == "f" else value
 
 
 def _bias(graph: Graph, operator: Operator, at: int, size: int, factor: float = 1.0) -> np.ndarray:
@@ -98,7 +105,7 @@ def gemm(graph: Graph, operator: Operator) -> View:
 
 def matmul(graph: Graph, operator: Operator) -> View:
     if operator.inputs[0] in graph.constants:
-        raise Unsupported("the constant is the left operand", "transpose the product, so that the weights are the right one")
+        raise Unsupported("a constant is the left operand", "transpose the product, so that the weights are the right one")
     weight = graph.constant(operator, 1)
     if weight.ndim != 2:
         raise Unsupported(f"weights of shape {weight.shape}", "use a matrix of (inputs, outputs)")
@@ -242,11 +249,12 @@ def reduce_mean(graph: Graph, operator: Operator) -> View:
 
 def softmax(graph: Graph, operator: Operator) -> View:
     """The largest stays the largest: dropped where nothing follows."""
-    if operator.output not in graph.outputs:
+    if not graph.ends(operator.output):
         raise Unsupported("it is not the end of the network", "only a last softmax can be left out; end the network before it")
     view = graph.view(operator.inputs[0])
     if operator.attributes.get("axis", -1) % view.index.ndim != 1:
         raise Unsupported("it is not over the channels", "use axis = 1")
+    graph.ended.add(operator.output)
     return view
 
 
