@@ -163,6 +163,7 @@ class Machine:
             regions["input"] = (layer.in_base + y[0] * layer.in_w + x[0], layer.in_base + (in_words - 1) * layer.in_plane + y[-1] * layer.in_w + x[-1])
         if layer.residual:
             regions["residual"] = tuple(a - layer.out_base + layer.residual_base for a in regions["output"])
+        regions = {name: (int(low), int(high)) for name, (low, high) in regions.items()}
         for name, (low, high) in regions.items():
             if high >= c.activation_words:
                 fail(Error.ADDRESS, f"{name} reaches address {high} of {c.activation_words}")

@@ -32,8 +32,8 @@ def pack_scales(config: Config, bias: np.ndarray, multiplier: np.ndarray) -> np.
     if multiplier.size and (multiplier.min() < 0 or multiplier.max() >> config.scale_bits):
         raise ValueError(f"multiplier reaches from {multiplier.min()} to {multiplier.max()}, allowed are {config.scale_bits} bits, unsigned")
     value = (bias & 0xFFFFFFFF) | multiplier << 32
-    value = np.pad(value, (0, -len(value) % config.outputs)).reshape(-1, config.outputs, 1)
-    bits = (value >> np.arange(32 + config.scale_bits) & 1).astype(np.uint8).reshape(len(value), -1)
+    value = np.pad(value, (0, -len(value) % config.outputs)).reshape(-1, config.outputs)
+    bits = (value[..., None] >> np.arange(32 + config.scale_bits) & 1).astype(np.uint8).reshape(len(value), config.scale_word_bits)
     return np.packbits(np.pad(bits, ((0, 0), (0, config.scale_beats * config.stream_bits - config.scale_word_bits))), axis=1, bitorder="little")
 
 

@@ -30,10 +30,11 @@ def split_w8(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def encode_digit(values: np.ndarray) -> np.ndarray:
     """Digit values to their 5 bits, flag above nibble. A value that both flags reach is stored with flag 0."""
     values = values.astype(np.int16)
+    strange = ~np.isin(values, W4_VALUES)
+    if strange.any():
+        raise ValueError(f"no digit stands for {values[strange][:5].tolist()}; allowed are {W4_VALUES.tolist()}")
     flag = (values < -8) | (values > 7)
     nibble = np.where(flag, values >> 2, values)
-    if (digit_value(nibble, flag) != values).any() or (np.abs(nibble * 2 + 1) > 16).any():
-        raise ValueError(f"no digit stands for {values[digit_value(nibble, flag) != values][:5]}; allowed are {W4_VALUES.tolist()}")
     return (nibble & 15 | flag << 4).astype(np.uint8)
 
 
@@ -50,6 +51,8 @@ def pack(config: Config, high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
 def pack_bytes(config: Config, weights: np.ndarray) -> np.ndarray:
     """Weights of a depthwise convolution, -128 ... 127, (words, lanes * group): in column 0, a slot's two nibbles are the byte."""
+    if weights.size and not (-128 <= weights.min() and weights.max() <= 127):
+        raise ValueError(f"depthwise weights reach from {weights.min()} to {weights.max()}, allowed are -128 ... 127")
     byte = weights.astype(np.int8).view(np.uint8).astype(np.uint16)
     slots = np.zeros((len(weights), config.columns, config.word), dtype=np.uint16)
     slots[:, 0] = byte & 15 | byte >> 4 << 5
@@ -58,9 +61,9 @@ def pack_bytes(config: Config, weights: np.ndarray) -> np.ndarray:
 
 def pack_slots(config: Config, slots: np.ndarray) -> np.ndarray:
     """Slots of 10 bits (words, columns, lanes * group) to memory words: slot ``s`` of column ``c`` lies at bit ``(c * word + s) * 10``."""
-    bits = (slots.reshape(len(slots), -1, 1) >> np.arange(config.slot_bits)) & 1
+    bits = (slots.reshape(len(slots), config.columns * config.word, 1) >> np.arange(config.slot_bits)) & 1
     width = config.weight_beats * config.stream_bits
-    bits = np.pad(bits.reshape(len(slots), -1).astype(np.uint8), ((0, 0), (0, width - config.weight_bits)))
+    bits = np.pad(bits.reshape(len(slots), config.weight_bits).astype(np.uint8), ((0, 0), (0, width - config.weight_bits)))
     return np.packbits(bits, axis=1, bitorder="little")
 
 

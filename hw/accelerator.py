@@ -66,9 +66,10 @@ class Core(wiring.Component):
             # reads
             activations.read.eq(controller.read),
             convolution.words.eq(activations.data), convolution.beat.eq(controller.beat), convolution.step.eq(controller.step),
-            channel.word.eq(activations.data[0]), channel.beat.eq(controller.beat), channel.step.eq(controller.step),
-            weights.read_enable.eq(convolution.weight_enable), weights.read_address.eq(convolution.weight_address),
-            convolution.weights.eq(weights.data),
+            channel.word.eq(activations.data[0]), channel.beat.eq(controller.beat), channel.step.eq(controller.step), channel.ahead.eq(controller.ahead),
+            weights.read_enable.eq(convolution.weight_enable | channel.weight_enable),
+            weights.read_address.eq(Mux(channel.weight_enable, channel.weight_address, convolution.weight_address)),
+            convolution.weights.eq(weights.data), channel.slots.eq(weights.data[: len(channel.slots.as_value())]),
             # results
             drain.captured.eq(convolution.captured | channel.captured), convolution.shift.eq(drain.shift),
             output_stage.active.eq(drain.active), output_stage.chunk.eq(drain.chunk),

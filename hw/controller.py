@@ -39,6 +39,7 @@ class Controller(wiring.Component):
     -------
     start : In; layer : In
     read : Out, addresses of this cycle's words
+    ahead : Out, what ``step`` will be in the next cycle
     beat, step : Out
     fault : Out, ``sdp.program.Error``, NONE while all is well: an address past a memory, or a reduction too long
     """
@@ -51,6 +52,7 @@ class Controller(wiring.Component):
             "read": Out(read_layout(config)),
             "beat": Out(beat_layout(config)),
             "step": Out(step_layout(config)),
+            "ahead": Out(step_layout(config)),
             "fault": Out(4),
         })
 
@@ -59,8 +61,8 @@ class Controller(wiring.Component):
         config, layer = self.config, self.layer
         ports, queue_length = config.ports, config.rows // config.ports
         wide, coordinate = wide_address(config), signed(bits_for(SIZE_MAX * STRIDE_MAX) + 2)
-        pooling = Signal()
-        m.d.comb += pooling.eq(layer.kind != Kind.CONV)
+        pooling, weighted = Signal(), Signal()
+        m.d.comb += [pooling.eq(layer.kind != Kind.CONV), weighted.eq((layer.kind == Kind.CONV) | (layer.kind == Kind.DEPTHWISE))]
 
         # Constants of the layer.
         span = Signal(range(ports + 1))
@@ -155,7 +157,7 @@ class Controller(wiring.Component):
         valid = Signal(ports)
         residual, half = layer.residual, layer.in_base[-1]
         m.d.sync += [self.beat.eq(beat_1), self.beat.inside.eq(valid[0]), self.step.eq(step_1), beat_1.rows.eq(0), step_1.valid.eq(0), valid.eq(0)]
-        m.d.comb += self.read.valid.eq(valid)
+        m.d.comb += [self.read.valid.eq(valid), self.ahead.eq(step_1)]
         outside = Signal(ports)
         for port in range(ports):
             address = wide_addresses[port]
@@ -165,7 +167,7 @@ class Controller(wiring.Component):
             ]
         too_long, past_weights = Signal(), Signal()
         m.d.sync += [too_long.eq(issue & ~pooling & (steps == config.steps_max)),
-                     past_weights.eq(issue & complete & ~pooling & (weights >= config.weight_words))]
+                     past_weights.eq(issue & complete & weighted & (weights >= config.weight_words))]
         with m.If(too_long):
             m.d.comb += self.fault.eq(Error.REDUCTION)
         with m.Elif(past_weights):

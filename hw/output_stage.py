@@ -3,13 +3,14 @@
 from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
 from golden import cycles
 from hw.channel_unit import SUM_BITS
 from hw.drain import chunk_layout
 from hw.types import layer_layout, sums_layout, word_layout
 from sdp.config import Config
-from sdp.program import Kind
+from sdp.program import SHIFT_MAX, Kind
 
 
 class OutputStage(wiring.Component):
@@ -67,8 +68,8 @@ class OutputStage(wiring.Component):
             self.scale_enable.eq(active[0]), self.scale_address.eq(beside[1].scale_address),
             self.residual_valid.eq(beside[1].write & layer.residual), self.residual_address.eq(beside[1].residual_address),
         ]
-        half = Signal(64)
-        m.d.comb += half.eq(1 << (layer.shift - 1)[:6])
+        half = Signal(SHIFT_MAX)
+        m.d.comb += half.eq(1 << (layer.shift - 1)[: bits_for(SHIFT_MAX - 1)])
 
         pooling, digits = Signal(), config.columns // outputs
         m.d.comb += pooling.eq(layer.kind != Kind.CONV)
@@ -109,8 +110,8 @@ class OutputStage(wiring.Component):
             total = Signal(signed(len(product) + 1), name=f"total_{lane}")
             m.d.sync += total.eq(product + residual_product)
             # Stage 5: round, half away from zero.
-            rounded = Signal(signed(len(total) + 1), name=f"rounded_{lane}")
-            m.d.sync += rounded.eq(total + (half[: len(total) - 1].as_unsigned() - total[-1]))
+            rounded = Signal(signed(max(len(total), len(half) + 1) + 1), name=f"rounded_{lane}")
+            m.d.sync += rounded.eq(total + half - total[-1])
             # Stage 6: shift and clamp.
             shifted, code = Signal.like(rounded, name=f"shifted_{lane}"), Signal(8, name=f"code_{lane}")
             m.d.comb += shifted.eq(rounded >> layer.shift)

@@ -235,7 +235,7 @@ def header_beats(config: Config, opcode: Opcode) -> int:
 def _header(command: Command) -> list[int]:
     match command:
         case Load():
-            return [command.opcode | command.sync << 8, command.address, command.data.shape[-2]]
+            return [command.opcode | command.sync << 8, command.address, len(command.data)]
         case Layer():
             words = [0] * LAYER_WORDS
             words[0] = Opcode.LAYER

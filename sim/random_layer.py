@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from golden.output_stage import pack_scales
-from golden.weights import W4_VALUES, pack, split_w8
+from golden.weights import W4_VALUES, pack, pack_bytes, split_w8
 from sdp import UserError
 from sdp.config import Config
 from sdp.program import Command, End, Kind, Layer, Load, Opcode, Store
@@ -76,7 +76,7 @@ def draw(config: Config, seed: int) -> Case:
     while True:
         kernel_h, kernel_w = upto(11), upto(11)
         case = Case(
-            seed=seed, kind=int(rng.choice([0, 0, 0, 0, 1, 2])), w4=int(rng.integers(2)), budget=int(rng.integers(1, 2 * config.group + 1)),
+            seed=seed, kind=int(rng.choice([0, 0, 0, 0, 1, 2, 3])), w4=int(rng.integers(2)), budget=int(rng.integers(1, 2 * config.group + 1)),
             channels_in=upto(3 * config.word), channels_out=upto(5 * config.columns), in_h=upto(16), in_w=upto(16), kernel_h=kernel_h, kernel_w=kernel_w,
             stride_h=int(rng.integers(1, 5)), stride_w=int(rng.integers(1, 5)),
             pad_top=int(rng.integers(kernel_h)), pad_left=int(rng.integers(kernel_w)), pad_bottom=int(rng.integers(kernel_h)), pad_right=int(rng.integers(kernel_w)),
@@ -95,7 +95,10 @@ def _sizes(config: Config, case: Case) -> tuple[int, int, int, int, int, int]:
 
     in_words, out_words = -(-case.channels_in // config.word), -(-case.channels_out // config.word)
     steps = case.kernel_h * case.kernel_w * in_words
-    weights = 0 if case.kind else -(-case.channels_out // config.block(bool(case.w4))) * steps
+    weights = {
+        Kind.CONV: -(-case.channels_out // config.block(bool(case.w4))) * steps,
+        Kind.DEPTHWISE: out_words * case.kernel_h * case.kernel_w,
+    }.get(case.kind, 0)
     return (in_words, plane(case.in_h * case.in_w), out_words, plane(max(case.out_h, 0) * max(case.out_w, 0)), weights, -(-case.channels_out // config.outputs))
 
 
@@ -107,7 +110,7 @@ def fits(config: Config, case: Case) -> bool:
         and case.pad_top < case.kernel_h and case.pad_left < case.kernel_w and case.pad_bottom < case.kernel_h and case.pad_right < case.kernel_w
         and 1 <= case.budget <= 2 * config.group
         and in_words * in_plane <= half and 2 * out_words * out_plane <= half
-        and case.kernel_h * case.kernel_w * in_words <= config.steps_max
+        and (case.kind or case.kernel_h * case.kernel_w * in_words <= config.steps_max)
         # Two layers' weights and scales lie in memory at once: those of the next are loaded while one runs.
         and 2 * weights <= config.weight_words and 2 * scales <= config.scale_words)
 
@@ -142,15 +145,17 @@ def build(config: Config, cases: list[Case]) -> list[Command]:
                 Load(opcode=Opcode.LOAD_ACTIVATIONS, address=out_base, data=rng.integers(0, 256, (out_words * out_plane, config.word), dtype=np.uint8))]
         if case.residual:
             load.append(Load(opcode=Opcode.LOAD_ACTIVATIONS, address=residual_base, data=rng.integers(0, 256, (out_words * out_plane, config.word), dtype=np.uint8)))
-        weight_base = 0 if case.kind else n % 2 * (config.weight_words - weight_words)
+        weight_base = n % 2 * (config.weight_words - weight_words) if weight_words else 0
         scale_base = n % 2 * (config.scale_words - scale_words)
         beside = []
         if not case.kind:
             shape = (weight_words, config.columns, config.word)
             high, low = (rng.choice(W4_VALUES, shape), rng.choice(W4_VALUES, shape)) if case.w4 else split_w8(rng.integers(-128, 128, shape))
             beside.append(Load(opcode=Opcode.LOAD_WEIGHTS, address=weight_base, data=pack(config, high, low)))
+        if case.kind == Kind.DEPTHWISE:
+            beside.append(Load(opcode=Opcode.LOAD_WEIGHTS, address=weight_base, data=pack_bytes(config, rng.integers(-128, 128, (weight_words, config.word)))))
         reduction = case.kernel_h * case.kernel_w * (1 if case.kind else case.channels_in)
-        typical = max(1.0, np.sqrt(reduction) * 60 * (1 if case.kind else 12 if case.w4 else 60))
+        typical = max(1.0, np.sqrt(reduction) * 60 * {Kind.CONV: 12 if case.w4 else 60, Kind.DEPTHWISE: 60}.get(case.kind, 1))
         shift = int(rng.integers(1, 48))
         multiplier = np.clip(rng.uniform(0, 2, case.channels_out) * 2.0**shift * 80 / typical, 0, (1 << config.scale_bits) - 1).astype(np.int64)
         bias = rng.normal(0, typical, case.channels_out).astype(np.int64)

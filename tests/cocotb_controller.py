@@ -60,7 +60,10 @@ async def random_layers(dut):
             at = f"cycle {now}, {where}"
             read = unpack(read_layout(CONFIG), bench["read"])
             beat, step = unpack(beat_layout(CONFIG), bench["beat"]), unpack(step_layout(CONFIG), bench["step"])
-            _, _, accesses = issued[now - 1][0] if now - 1 in issued else (0, 0, {})
+            (_, _, accesses), coming = issued[now - 1] if now - 1 in issued else ((0, 0, {}), None)
+            ahead = unpack(step_layout(CONFIG), bench["ahead"])
+            assert ahead["valid"] == (coming is not None), at
+            assert coming is None or kind in (Kind.MAX, Kind.SUM) or ahead["weight_address"] == coming[0], at
             wanted = {port: address for port, address in accesses.items() if address is not None}
             assert {p: read["address"][p] for p in range(CONFIG.ports) if read["valid"] >> p & 1} == wanted, at
             assert len({a % CONFIG.ports for a in wanted.values()}) == len(wanted), f"two reads of a bank: {at}"
@@ -109,6 +112,8 @@ def cases():
     yield "weights of the next step", conv(weight_base=CONFIG.weight_words - 1, kernel_w=2), Error.WEIGHT_ADDRESS
     yield "weights of the next block", conv(weight_base=CONFIG.weight_words - 1, out_channels=CONFIG.columns + 1), Error.WEIGHT_ADDRESS
     yield "w4 needs no next block", conv(weight_base=CONFIG.weight_words - 1, out_channels=CONFIG.columns + 1, w4=1), 0
+    yield "depthwise: weights of the next tap", {**conv(weight_base=CONFIG.weight_words - 1, kernel_w=2), "kind": Kind.DEPTHWISE}, Error.WEIGHT_ADDRESS
+    yield "depthwise: last weights", {**conv(weight_base=CONFIG.weight_words - 2, kernel_w=2), "kind": Kind.DEPTHWISE}, 0
     yield "pooling has no weights", {**conv(weight_base=CONFIG.weight_words - 1, kernel_h=5, kernel_w=5), "kind": Kind.SUM}, 0
 
 

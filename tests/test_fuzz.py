@@ -28,7 +28,7 @@ def test_random_layers(config, layers, seed):
 
 def test_the_draw_covers_what_it_should():
     cases = [draw(TINY, n) for n in range(300)]
-    assert {c.kind for c in cases} == {0, 1, 2} and {c.stride_w for c in cases} == {1, 2, 3, 4}
+    assert {c.kind for c in cases} == {0, 1, 2, 3} and {c.stride_w for c in cases} == {1, 2, 3, 4}
     assert any(c.kernel_h == 11 for c in cases) and any(c.kernel_w == 11 for c in cases)
     assert {(c.w4, c.in_signed, c.residual) for c in cases if not c.kind} == {(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)}
     assert {c.budget for c in cases if not c.kind} == set(range(1, 2 * TINY.group + 1))
