@@ -9,20 +9,24 @@ from dataclasses import dataclass
 
 from compiler.network import NetworkError
 
-ATTEMPTS = 20_000
+ATTEMPTS = 2_000
 """Placements tried before the search for one that fits is given up."""
 
 
 class AllocationError(NetworkError):
-    """Activations that do not fit; the message names the layer and the sizes."""
+    """Activations that do not fit; the message names the tensor and the sizes. ``hopeless``: one alone is too large for a half."""
+
+    def __init__(self, message: str, hopeless: bool = False):
+        super().__init__(message)
+        self.hopeless = hopeless
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A layer as the allocator sees it: names of tensors."""
+    """A layer as the allocator sees it: names of tensors; without an input it is a load."""
 
     output: str
-    input: str
+    input: str | None = None
     residual: str | None = None
 
 
@@ -47,7 +51,7 @@ def allocate(steps: list[Step], words: dict[str, int], depth: int) -> dict[str, 
 
     Parameters
     ----------
-    steps : layers in order; the first step's input is there from the beginning
+    steps : loads and layers in order
     words : size of every tensor, a multiple of ``ports``
     depth : words of the activation memory, both halves
 
@@ -62,17 +66,17 @@ def allocate(steps: list[Step], words: dict[str, int], depth: int) -> dict[str, 
         if len(pair) == 1:
             raise AllocationError(f"a layer reads {next(iter(pair))!r} as input and as residual, "
                                   "which must lie in different halves of activation memory")
-    order = [steps[0].input, *(step.output for step in steps)]
+    order = [step.output for step in steps]
     for name in order:
         if words[name] > half:
-            raise AllocationError(f"tensor {name!r} needs {words[name]} words of activation memory, each of its halves has {half}")
+            raise AllocationError(f"tensor {name!r} needs {words[name]} words of activation memory, each of its halves has {half}",
+                                  hopeless=True)
     deepest, attempts = 0, 0
 
     def places(at: int, name: str, placed: dict[str, Place]) -> Iterator[Place]:
-        """What is allowed for the output of step ``at`` (-1: the network's input), the best first."""
-        step = steps[at] if at >= 0 else None
+        """What is allowed for the output of step ``at``, the best first."""
         live = [place for other, place in placed.items() if uses.get(other, -1) >= at]
-        residual = step.residual if step else None
+        residual = steps[at].residual
         dies = residual is not None and uses[residual] == at and words[residual] == words[name]
         if dies and permitted(name, placed[residual], placed):
             yield placed[residual]
@@ -96,7 +100,7 @@ def allocate(steps: list[Step], words: dict[str, int], depth: int) -> dict[str, 
         if index == len(order):
             return placed
         deepest, attempts = max(deepest, index), attempts + 1
-        for place in places(index - 1, order[index], placed):
+        for place in places(index, order[index], placed):
             found = search(index + 1, placed | {order[index]: place}) if attempts < ATTEMPTS else None
             if found is not None:
                 return found
@@ -105,8 +109,7 @@ def allocate(steps: list[Step], words: dict[str, int], depth: int) -> dict[str, 
     found = search(0, {})
     if found is None:
         name = order[deepest]
-        at = deepest - 1
-        live = ", ".join(f"{other!r} ({words[other]})" for other in order[:deepest] if uses.get(other, -1) >= at)
-        raise AllocationError(f"the output of layer {name!r} needs {words[name]} words of activation memory beside {live}; "
+        live = ", ".join(f"{other!r} ({words[other]})" for other in order[:deepest] if uses.get(other, -1) >= deepest)
+        raise AllocationError(f"tensor {name!r} needs {words[name]} words of activation memory beside {live or 'nothing'}; "
                               f"each of its halves has {half}")
     return found

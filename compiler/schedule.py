@@ -1,58 +1,34 @@
-"""Quantized network to programs: addresses, what is loaded when, the layers' headers, and how to read what is stored.
+"""Quantized network to programs: which layers share one, what the host loads and stores around them, and how to read it.
 
-Weights and scales that fit their memories as a whole are loaded once, by the setup program. Otherwise each layer's are loaded in the
-image's program, beside the computation; see :mod:`compiler.residency`.
+A network that fits the chip is one program per frame. Otherwise a frame is a sequence of passes: runs of layers that stay on the chip,
+and single layers in tiles; the cut is the one of the fewest cycles, loads and stores included. Weights and scales that fit their
+memories as a whole are loaded once, by the setup program; otherwise they arrive beside the computation.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from compiler import memory, packing
+from compiler import packing, resident, tiling
+from compiler.layout import Tensors, from_blocks, plane, tensor_words, to_blocks
+from compiler.memory import AllocationError
 from compiler.network import NetworkError, Shape
+from compiler.passes import Compute, Pass
 from compiler.quantized import QuantizedLayer, QuantizedNetwork
-from compiler.residency import Part, Region, parts_of_all, place
+from compiler.residency import ConstantLoad, Part, place
+from compiler.tile import whole_layer
 from golden.cycles import layer_cycles
-from golden.term_select import to_signed
+from golden.machine import Machine, Result
 from sdp.config import Config
-from sdp.program import Command, End, Kind, Layer, Load, Opcode, ProgramError, Store, check_layer
+from sdp.program import Command, End, Load, Opcode, ProgramError, check_layer, encode, memory_words
 
-
-def plane(config: Config, shape: Shape) -> int:
-    """Words from one channel word of a tensor to the next: its pixels, rounded up to a multiple of ``ports``."""
-    return -(-shape[0] * shape[1] // config.ports) * config.ports
-
-
-def tensor_words(config: Config, shape: Shape) -> int:
-    return packing.channel_words(config, shape[2]) * plane(config, shape)
-
-
-def header(config: Config, layer: QuantizedLayer, *, in_base: int = 0, out_base: int = 0, residual_base: int = 0, weight_base: int = 0,
-           scale_base: int = 0, channels: slice = slice(None)) -> Layer:
-    """The layer command for some output channels; the bases are those of the whole tensors."""
-    start, stop, _ = channels.indices(layer.out_shape[2])
-    offset = start // config.word * plane(config, layer.out_shape)
-    has_residual = layer.residual is not None
-    # Pooling keeps to its channels: some of the output need the same ones of the input.
-    inputs = stop - start
-    if layer.kind is Kind.CONV:
-        inputs = layer.in_shape[2]
-    else:
-        in_base += start // config.word * plane(config, layer.in_shape)
-    return Layer(
-        kind=layer.kind, tag=layer.name, w4=layer.w4, in_signed=layer.in_signed, budget=layer.budget,
-        in_base=in_base, in_plane=plane(config, layer.in_shape), in_h=layer.in_shape[0], in_w=layer.in_shape[1],
-        in_words=packing.channel_words(config, inputs), in_tail=(inputs - 1) % config.word + 1,
-        out_base=out_base + offset, out_plane=plane(config, layer.out_shape), out_h=layer.out_shape[0], out_w=layer.out_shape[1],
-        out_channels=stop - start, kernel_h=layer.kernel[0], kernel_w=layer.kernel[1], stride_h=layer.stride[0], stride_w=layer.stride[1],
-        pad_top=layer.pad[0], pad_left=layer.pad[1], weight_base=weight_base, scale_base=scale_base,
-        residual=has_residual, residual_signed=layer.residual_signed, residual_base=residual_base + offset if has_residual else 0,
-        residual_multiplier=layer.residual_multiplier, shift=layer.shift, clamp_low=layer.clamp[0], clamp_high=layer.clamp[1])
+__all__ = ["Compiled", "Frame", "Output", "compile", "cycles", "plane", "tensor_words"]
 
 
 def cycles(config: Config, layer: QuantizedLayer) -> int:
     """Exact cycles of a layer, computed in one part."""
-    return layer_cycles(config, header(config, layer)).total
+    return layer_cycles(config, whole_layer(config, Part(layer, 0, layer.out_shape[2]), {})).total
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,91 +41,160 @@ class Output:
 
 
 @dataclass(frozen=True, eq=False)
+class Frame:
+    """What became of a frame: the host's tensors, the codes (..., h, w, c) of those that layers made, a result per pass."""
+
+    tensors: Tensors
+    codes: dict[str, np.ndarray]
+    results: list[Result]
+
+
+@dataclass(frozen=True, eq=False)
 class Compiled:
     """Programs of one network on one configuration.
 
-    ``places``: where every tensor lies; ``parts``, ``weights``, ``scales`` run parallel, in the order of execution; ``weights_stay``
-    and ``scales_stay`` tell that they are loaded once, by the setup program.
+    ``network``: the one that was compiled, with the copies that it needs; ``passes``: the programs of a frame, in order;
+    ``fixed``: loads that are done once, by the setup program.
     """
 
     network: QuantizedNetwork
     config: Config
-    places: dict[str, memory.Place]
-    parts: list[Part]
-    weights: list[Region]
-    scales: list[Region]
-    weights_stay: bool
-    scales_stay: bool
+    passes: tuple[Pass, ...]
+    fixed: tuple[ConstantLoad, ...]
+    constants: packing.Constants = field(repr=False)
 
     @property
     def macs(self) -> dict[str, int]:
         """Multiplications per image by layer; 0 for pooling."""
         return {layer.name: layer.macs for layer in self.network.layers}
 
-    def layer(self, part: Part, weights: Region, scales: Region) -> Layer:
-        layer, places = part.layer, self.places
-        residual = places[layer.residual].base if layer.residual is not None else 0
-        return header(self.config, layer, in_base=places[layer.input].base, out_base=places[layer.name].base, residual_base=residual,
-                      weight_base=weights.base, scale_base=scales.base, channels=part.channels)
+    @property
+    def parts(self) -> list[Part]:
+        """What the layer commands of a frame compute, one after the other."""
+        return [item.part for step in self.passes for item in step.layers]
 
     def setup(self) -> list[Command]:
         """Loads of what stays for all images, and ``end``; to be run once, before any frame."""
-        stay = ((self.weights_stay, self.weights, Opcode.LOAD_WEIGHTS), (self.scales_stay, self.scales, Opcode.LOAD_SCALES))
-        loads = [Load(opcode=opcode, address=0, data=np.concatenate([r.data for r in regions if len(r.data)]))
-                 for stays, regions, opcode in stay if stays and any(len(r.data) for r in regions)]
-        return [*loads, End()]
+        loads = {}
+        for item in self.fixed:
+            loads.setdefault(item.opcode, []).append(item.command(self.constants).data)
+        return [*(Load(opcode=opcode, address=0, data=np.concatenate(data)) for opcode, data in loads.items()), End()]
+
+    def host(self, codes: np.ndarray) -> Tensors:
+        """The host's tensors before the first pass, for codes (..., h, w, c) as :meth:`QuantizedNetwork.encode` yields them."""
+        network, leading = self.network, codes.shape[:-3]
+        packed = network.pack(codes.reshape(-1, *network.input_shape))
+        return {network.input: to_blocks(self.config, packed.reshape(*leading, *network.memory_shape))}
 
     def frame(self, codes: np.ndarray, trace: bool = False) -> list[Command]:
         """The program of one image: codes (h, w, c) as :meth:`QuantizedNetwork.encode` yields them; leading axes are images at once.
 
         ``trace`` stores the output of every layer right after it instead of the last one's only.
+
+        Raises
+        ------
+        NetworkError
+            The network is no single program; see :meth:`run`.
         """
-        commands: list[Command] = [self._input(codes)]
-        for part, weights, scales in zip(self.parts, self.weights, self.scales):
-            if not self.weights_stay:
-                commands += weights.loads(Opcode.LOAD_WEIGHTS)
-            if not self.scales_stay:
-                commands += scales.loads(Opcode.LOAD_SCALES)
-            commands.append(self.layer(part, weights, scales))
-            if part.last and (trace or part.layer is self.network.layers[-1]):
-                commands += self._stores(part.layer)
-        return [*commands, End()]
+        return self._single().program(self.host(codes), self.constants, trace)
 
-    def _input(self, codes: np.ndarray) -> Load:
-        network, config, leading = self.network, self.config, codes.shape[:-3]
-        packed = network.pack(codes.reshape(-1, *network.input_shape))
-        height, width, channels = network.memory_shape
-        words = packing.channel_words(config, channels)
-        padded = np.pad(packed, ((0, 0),) * 3 + ((0, -channels % config.word),)).reshape(-1, height * width, words, config.word)
-        padded = np.pad(padded.transpose(0, 2, 1, 3), ((0, 0), (0, 0), (0, plane(config, network.memory_shape) - height * width), (0, 0)))
-        data = padded.astype(np.int16).astype(np.uint8).reshape(*leading, -1, config.word)
-        return Load(opcode=Opcode.LOAD_ACTIVATIONS, address=self.places[network.input].base, data=data)
-
-    def _stores(self, layer: QuantizedLayer) -> list[Store]:
-        height, width, channels = layer.out_shape
-        base, step, word = self.places[layer.name].base, plane(self.config, layer.out_shape), self.config.word
-        return [Store(address=base + i * step, count=height * width, tail=min(word, channels - i * word))
-                for i in range(packing.channel_words(self.config, channels))]
+    def _single(self) -> Pass:
+        if len(self.passes) > 1:
+            raise NetworkError(f"network {self.network.name!r} is {len(self.passes)} programs per frame on {self.config.name!r}, not one")
+        return self.passes[0]
 
     def outputs(self, trace: bool = False) -> list[Output]:
         """What a frame stores, in order."""
-        layers = self.network.layers if trace else self.network.layers[-1:]
-        return [Output(layer.name, layer.out_shape, layer.out_signed) for layer in layers]
+        stored = dict.fromkeys(item.box.tensor for step in self.passes for item in step.stores(trace))
+        layers = {layer.name: layer for layer in self.network.layers}
+        return [Output(name, layers[name].out_shape, layers[name].out_signed) for name in stored]
 
     def unpack(self, words: np.ndarray, trace: bool = False) -> dict[str, np.ndarray]:
-        """Words of the output stream, uint8 (..., words, lanes * group), to codes, int16 (..., h, w, c), by layer."""
-        tensors, at, word, leading = {}, 0, self.config.word, words.shape[:-2]
-        for output in self.outputs(trace):
-            height, width, channels = output.shape
-            blocks = packing.channel_words(self.config, channels)
-            count = blocks * height * width
-            part = words[..., at : at + count, :].reshape(*leading, blocks, height * width, word)
-            part = np.moveaxis(part, -3, -2).reshape(*leading, height, width, blocks * word)
-            tensors[output.name] = to_signed(np.ascontiguousarray(part[..., :channels]), output.signed)
-            at += count
-        if at != words.shape[-2]:
-            raise ValueError(f"{words.shape[-2]} words of output, expected are {at}")
-        return tensors
+        """Words of one program's output, uint8 (..., words, lanes * group), to codes, int16 (..., h, w, c), by layer."""
+        tensors = self._room(words.shape[:-2], trace)
+        self._single().collect(words, tensors, trace)
+        return self._codes(tensors, trace)
+
+    def _room(self, leading: tuple[int, ...], trace: bool) -> Tensors:
+        word = self.config.word
+        return {o.name: np.zeros((*leading, packing.channel_words(self.config, o.shape[2]), *o.shape[:2], word), dtype=np.uint8)
+                for o in self.outputs(trace)}
+
+    def _codes(self, tensors: Tensors, trace: bool) -> dict[str, np.ndarray]:
+        return {o.name: from_blocks(tensors[o.name], o.shape[2], o.signed) for o in self.outputs(trace)}
+
+    def run(self, execute: Callable[[list[Command]], Result], codes: np.ndarray, trace: bool = False) -> Frame:
+        """A frame with all its passes: ``execute`` runs a program on images (..., h, w, c) and returns what it stored.
+
+        Memories must keep what setup put there. This loop is the host: it keeps the tensors between the passes.
+        """
+        tensors = self.host(codes) | self._room(codes.shape[:-3], trace)
+        results = []
+        for step in self.passes:
+            results.append(execute(step.program(tensors, self.constants, trace)))
+            step.collect(results[-1].outputs, tensors, trace)
+        return Frame(tensors, self._codes(tensors, trace), results)
+
+    def run_golden(self, machine: Machine, codes: np.ndarray, trace: bool = False) -> Frame:
+        """Setup and a frame on the golden machine, for as many images as it has."""
+        machine.run(self.setup())
+        return self.run(machine.run, codes, trace)
+
+    def programs(self, tensors: Tensors, trace: bool = False) -> list[bytes]:
+        """The streams of one image's passes, given all tensors that the host ever holds (of a :class:`Frame` of one image).
+
+        What runs them, the RTL say, need not wait for one pass to make the next one's program.
+        """
+        return [encode(self.config, step.program(tensors, self.constants, trace)) for step in self.passes]
+
+    def report(self) -> list[str]:
+        """A line per pass: what was chosen, cycles, beats in and out."""
+        return [f"{step.name}; {step.cycles} cycles, {step.traffic[0]} beats in, {step.traffic[1]} out" for step in self.passes]
+
+
+def settle(config: Config, passes: tuple[Pass, ...]) -> tuple[list[ConstantLoad], tuple[Pass, ...]]:
+    """Weights, or scales, that fit as a whole: (their loads for setup, passes without them)."""
+    fixed = []
+    for opcode, base in ((Opcode.LOAD_WEIGHTS, "weight_base"), (Opcode.LOAD_SCALES, "scale_base")):
+        parts = list(dict.fromkeys(item.part for step in passes for item in step.layers))
+        stay, regions = place([packing.count(config, opcode, p.layer, p.stop - p.start) for p in parts], memory_words(config, opcode))
+        if not stay:
+            continue
+        at = dict(zip(parts, regions))
+        fixed += [load for part, region in at.items() for load in region.loads(opcode, part)]
+
+        def moved(item):
+            return replace(item, command=replace(item.command, **{base: at[item.part].base})) if isinstance(item, Compute) else item
+
+        passes = tuple(replace(step, items=tuple(moved(item) for item in step.items
+                                                 if not (isinstance(item, ConstantLoad) and item.opcode is opcode))) for step in passes)
+    return fixed, passes
+
+
+def partition(network: QuantizedNetwork, config: Config) -> tuple[resident.Layers, tuple[Pass, ...]]:
+    """Layers, with copies, and passes of the fewest cycles: dynamic programming over where one pass ends and the next begins."""
+    layers, count = network.layers, len(network.layers)
+    best: list[tuple[int, resident.Layers, tuple[Pass, ...]] | None] = [(0, (), ()), *[None] * count]
+
+    def offer(start, stop, made, new):
+        total = best[start][0] + new.cycles
+        if best[stop] is None or total < best[stop][0]:
+            best[stop] = total, best[start][1] + made, (*best[start][2], new)
+
+    for start in range(count):
+        for stop in range(start + 1, count + 1):
+            kept = set(resident.sources(layers[stop:])) | {layers[-1].name}
+            try:
+                made, new = resident.make(config, layers[start:stop], kept)
+            except AllocationError:
+                break  # with more layers it fits even less
+            offer(start, stop, made, new)
+        try:
+            offer(start, start + 1, (layers[start],), tiling.make(config, layers[start]))
+        except NetworkError:
+            if best[start + 1] is None:
+                raise
+    return best[-1][1:]
 
 
 def compile(network: QuantizedNetwork, config: Config) -> Compiled:
@@ -160,16 +205,16 @@ def compile(network: QuantizedNetwork, config: Config) -> Compiled:
     NetworkError
         One sentence on what does not fit: what, its size, the limit.
     """
-    shapes = {network.input: network.memory_shape} | {layer.name: layer.out_shape for layer in network.layers}
-    steps = [memory.Step(output=layer.name, input=layer.input, residual=layer.residual) for layer in network.layers]
-    places = memory.allocate(steps, {name: tensor_words(config, shape) for name, shape in shapes.items()}, config.activation_words)
-    parts = parts_of_all(config, network.layers)
-    weights_stay, weights = place([packing.weight_words(config, p.layer, p.channels) for p in parts], config.weight_words)
-    scales_stay, scales = place([packing.scale_words(config, p.layer, p.channels) for p in parts], config.scale_words)
-    compiled = Compiled(network, config, places, parts, weights, scales, weights_stay, scales_stay)
-    for part, weight, scale in zip(parts, weights, scales):
-        try:
-            check_layer(config, compiled.layer(part, weight, scale))
-        except ProgramError as error:
-            raise NetworkError(str(error)) from None
-    return compiled
+    try:
+        layers, one = resident.make(config, network.layers, {network.layers[-1].name})
+        passes = (one,)
+    except AllocationError:
+        layers, passes = partition(network, config)
+    fixed, passes = settle(config, passes)
+    for step in passes:
+        for item in step.layers:
+            try:
+                check_layer(config, item.command)
+            except ProgramError as error:
+                raise NetworkError(str(error)) from None
+    return Compiled(replace(network, layers=layers), config, passes, tuple(fixed), packing.Constants(config))
