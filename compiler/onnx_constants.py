@@ -8,7 +8,7 @@ from compiler.onnx_file import Operator
 from compiler.onnx_moves import MOVES
 from compiler.onnx_ops import Graph
 from compiler.onnx_problems import Unsupported
-from compiler.onnx_quantized import weight_steps
+from compiler.onnx_quantized import constant
 
 
 def fold(graph: Graph, operator: Operator) -> bool:
@@ -21,12 +21,13 @@ def fold(graph: Graph, operator: Operator) -> bool:
     if not all(name in graph.constants for name in read) or (not read and operator.type != "Constant"):
         return False
     values = [graph.constants[name] for name in read]
-    for name, value in zip(operator.outputs, evaluate(operator, values, graph.opset)):
-        graph.constants[name] = np.asarray(value)
     steps = None
-    if operator.type == "DequantizeLinear":
-        steps = weight_steps(operator, values)
-    elif operator.type in MOVES and read[0] in graph.steps:
+    if operator.type in ("QuantizeLinear", "DequantizeLinear"):
+        graph.constants[operator.output], steps = constant(operator, values)
+    else:
+        for name, value in zip(operator.outputs, evaluate(operator, values, graph.opset)):
+            graph.constants[name] = np.asarray(value)
+    if operator.type in MOVES and read[0] in graph.steps:
         steps = evaluate(operator, [np.ascontiguousarray(graph.steps[read[0]]), *values[1:]], graph.opset)[0]
     if steps is not None:
         graph.steps[operator.output] = steps

@@ -128,7 +128,8 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
                 raise NetworkError(f"{path.name}: node {node.name or node.output[0]!r} reads {name!r}, which is no input, no initializer and "
                                    "no earlier node's output: the file is incomplete")
         defined |= set(node.output)
-    if not all(known(node.op_type, node.domain) for node in model.graph.node):
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    if not all(_known(node, versions) for node in model.graph.node):
         return
     # The checker wants shapes of outputs, which exporters leave out and nothing here needs.
     outputs = list(model.graph.output)
@@ -141,8 +142,14 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
         model.graph.output.extend(outputs)
 
 
-def known(operator: str, domain: str) -> bool:
-    return domain in DOMAINS and onnx.defs.has(operator)
+def _known(node: onnx.NodeProto, versions: dict[str, int]) -> bool:
+    """Whether the format defines this operator in this version."""
+    version = versions.get(node.domain, max(versions.get(domain, 0) for domain in DOMAINS))
+    try:
+        onnx.defs.get_schema(node.op_type, version, "" if node.domain in DOMAINS else node.domain)
+    except onnx.defs.SchemaError:
+        return False
+    return True
 
 
 def _needed(graph: onnx.GraphProto) -> list[Operator]:

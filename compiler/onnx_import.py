@@ -77,6 +77,7 @@ def _take(graph: Graph, operator: Operator, model: Model) -> Problem | None:
                 raise Unsupported("this operator is not supported", remedy_for(operator.type, SUPPORTED))
             # A tensor behind a problem whose shape is unknown tells nothing more.
             if any(name and name not in graph.views and name not in graph.constants for name in operator.inputs):
+                _stand_in(graph, operator, model)
                 return None
             made = HANDLERS[operator.type](graph, operator)
             for name, view in zip(operator.outputs, made if isinstance(made, list) else [made]):
@@ -87,11 +88,16 @@ def _take(graph: Graph, operator: Operator, model: Model) -> Problem | None:
                 graph.ended |= set(operator.outputs)
         return None
     except (Unsupported, NetworkError) as error:
-        for name in operator.outputs:
-            shape = model.shapes.get(name, ())
-            if len(shape) in (2, 4) and shape[0] == 1 and min(shape[1:]) > 0:
-                sizes = (1, 1, shape[1]) if len(shape) == 2 else (shape[2], shape[3], shape[1])
-                graph.views[name] = graph.build.source(name, sizes, vector(shape[1]) if len(shape) == 2 else None)
+        _stand_in(graph, operator, model)
         if isinstance(error, Unsupported):
             return Problem(operator.name, operator.type, error.reason, error.remedy)
         return Problem(operator.name, operator.type, str(error), "correct the shapes of the network")
+
+
+def _stand_in(graph: Graph, operator: Operator, model: Model) -> None:
+    """Tensors of the shapes that an operator would have made, where they are known, so that what follows is looked at as well."""
+    for name in operator.outputs:
+        shape = model.shapes.get(name, ())
+        if len(shape) in (2, 4) and shape[0] == 1 and min(shape[1:]) > 0:
+            sizes = (1, 1, shape[1]) if len(shape) == 2 else (shape[2], shape[3], shape[1])
+            graph.views[name] = graph.build.source(name, sizes, vector(shape[1]) if len(shape) == 2 else None)

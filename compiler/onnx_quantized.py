@@ -50,20 +50,26 @@ def dequantize(graph: Graph, operator: Operator) -> View:
     return view
 
 
-def weight_steps(operator: Operator, values: list[np.ndarray]) -> np.ndarray | None:
-    """The scale of every element of a quantised constant; none if it is no weight (a bias of 32 bits is just a number)."""
-    codes, scale = values[0], np.asarray(values[1], dtype=np.float32)
-    if codes.dtype.itemsize > 1:
-        return None
+def constant(operator: Operator, values: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+    """A constant, quantised or dequantised, and the scale of every element of a weight (a bias of 32 bits is just a number)."""
     if operator.attributes.get("block_size", 0):
         raise Unsupported("weights with a scale per block", "quantise weights with one scale per tensor or per output channel")
-    axis = operator.attributes.get("axis", 1) % max(codes.ndim, 1)
-    shape = [-1 if at == axis else 1 for at in range(codes.ndim)] if scale.size > 1 else [1] * codes.ndim
-    zero = np.asarray(values[2]).astype(np.int32).reshape(shape if np.size(values[2]) > 1 else [1] * codes.ndim) if len(values) > 2 else 0
-    plain = codes.astype(np.int32) - zero
-    if plain.size and not (-128 <= plain.min() and plain.max() <= 127):
+    value, scale = values[0], np.asarray(values[1], dtype=np.float32)
+    zero = np.asarray(values[2] if len(values) > 2 else np.zeros(1, dtype=np.uint8))
+    axis = operator.attributes.get("axis", 1) % max(value.ndim, 1)
+
+    def along(array):
+        return array.reshape([-1 if at == axis and array.size > 1 else 1 for at in range(value.ndim)])
+
+    if operator.type == "QuantizeLinear":
+        if zero.dtype not in (np.int8, np.uint8):
+            raise Unsupported(f"codes of type {zero.dtype}", "quantise to 8 bits")
+        bounds = np.iinfo(zero.dtype)
+        return np.clip(np.rint(value / along(scale)) + along(zero), bounds.min, bounds.max).astype(zero.dtype), None
+    plain = value.astype(np.int64) - along(zero.astype(np.int64))
+    if value.dtype.itemsize == 1 and plain.size and not (-128 <= plain.min() and plain.max() <= 127):
         raise Unsupported(f"weights that reach from {plain.min()} to {plain.max()} steps from their zero point", SYMMETRIC)
-    return np.broadcast_to(scale.reshape(shape), codes.shape)
+    return (plain * along(scale)).astype(np.float32), np.broadcast_to(along(scale), value.shape) if value.dtype.itemsize == 1 else None
 
 
 HANDLERS = {"QuantizeLinear": quantize, "DequantizeLinear": dequantize}
