@@ -40,7 +40,8 @@ def table(network: Network) -> list[tuple[str, str, str, int]]:
         stride = f"/{node.stride[0]}" + (f"x{node.stride[1]}" if node.stride[0] != node.stride[1] else "") if max(node.stride) > 1 else ""
         fused = (" + residual" if node.residual is not None and kind(node) != "add" else "") + (" + relu" if node.relu else "")
         fused += f" <= {node.clip:g}" if node.clip is not None else ""
-        rows.append((node.name, f"{kind(node)}{size}{stride}{fused}", " x ".join(map(str, shapes[node.name])), macs(node, shapes[node.name])))
+        shape = shapes[node.name]
+        rows.append((node.name, f"{kind(node)}{size}{stride}{fused}", " x ".join(map(str, shape)), macs(node, shape)))
     return rows
 
 
@@ -54,7 +55,8 @@ def main(args) -> int:
         print(error)
         return 1
     rows = table(network)
-    body = [("layer", "kind", "height x width x channels", "MACs"), *((name, what, shape, f"{count:,}") for name, what, shape, count in rows)]
+    body = [("layer", "kind", "height x width x channels", "MACs")]
+    body += [(name, what, shape, f"{count:,}") for name, what, shape, count in rows]
     widths = [max(len(row[at]) for row in body) for at in range(4)]
     for name, what, shape, count in body:
         print(f"{name:{widths[0]}}  {what:{widths[1]}}  {shape:{widths[2]}}  {count:>{widths[3]}}")

@@ -34,8 +34,8 @@ class Builder:
     def append(self, node: Node, output: str, after: str | None = None) -> View:
         """Adds a node, at the end or right behind the node ``after``, and checks what the machine's layers can hold."""
         shape = output_shape(node, self.shapes[node.input])
-        for what, found, limit in (("a kernel", node.kernel, KERNEL_MAX), ("a stride", node.stride, STRIDE_MAX), ("padding", node.pad[:2], KERNEL_MAX),
-                                   ("an output", shape[:2], SIZE_MAX)):
+        for what, found, limit in (("a kernel", node.kernel, KERNEL_MAX), ("a stride", node.stride, STRIDE_MAX),
+                                   ("padding", node.pad[:2], KERNEL_MAX), ("an output", shape[:2], SIZE_MAX)):
             if max(found) > limit:
                 raise Unsupported(f"{what} of {' x '.join(map(str, found))}, at most {limit} is possible", "use a smaller one, or several layers")
         if shape[2] > CHANNELS_MAX:
@@ -87,25 +87,28 @@ class Builder:
         node = self.open(view)
         if isinstance(node, Conv) and not node.relu and node.clip is None and (node.residual is None or (scale == 1).all()):
             steps = None if node.weight_scale is None or (scale == 0).any() else node.weight_scale * np.abs(scale)
-            return self._change(view, output, weight=node.weight * scale[:, None, None, None], bias=node.bias * scale + offset, weight_scale=steps)
+            weight, bias = node.weight * scale[:, None, None, None], node.bias * scale + offset
+            return self._change(view, output, weight=weight, bias=bias, weight_scale=steps)
         weight = scale.astype(np.float32)[:, None, None, None]
         return self._behind(view, output, Conv(name=output, input=view.node, weight=weight, bias=offset.astype(np.float32), depthwise=True))
 
     def add(self, one: View, other: View, output: str) -> View:
         """A sum; it goes into the convolution that makes the operand computed last, or becomes a node of its own."""
         if one.index.shape != other.index.shape:
-            raise Unsupported(f"adds shapes {one.index.shape[1:]} and {other.index.shape[1:]}", "make both operands the same shape; only constants broadcast")
+            raise Unsupported(f"adds shapes {one.index.shape[1:]} and {other.index.shape[1:]}",
+                              "make both operands the same shape; only constants broadcast")
         if one.has_zeros or other.has_zeros or one.shape != other.shape or not np.array_equal(one.index, other.index):
             one, other = self.plain(one), self.plain(other)
         if one.node == other.node:
-            # Residual and input cannot be the same tensor.
             channels = np.ones(one.shape[2], dtype=np.float32)
             return self.affine(dataclasses.replace(one, alone=False), output, 2 * channels, 0 * channels)
         order = [*self.nodes]
         early, late = sorted((one, other), key=lambda view: order.index(view.node) if view.node in order else -1)
         node = self.open(late)
         redundant = late.node in self.redundant
-        if isinstance(node, Conv) and node.residual is None and (not node.relu or redundant) and node.clip is None and node.input != early.node:
+        unclamped = isinstance(node, Conv) and (not node.relu or redundant) and node.clip is None
+        # The machine reads input and residual at once, from two halves of its memory: they cannot be the same tensor.
+        if unclamped and node.residual is None and node.input != early.node:
             return self._change(late, output, residual=early.node, relu=redundant and self.never_negative(early.node))
         relu = self.never_negative(early.node) and self.never_negative(late.node)
         return self._behind(late, output, identity(output, late.node, residual=early.node, relu=relu))
@@ -136,8 +139,8 @@ class Builder:
             return flat.moved(flat.index[:, :, 0, 0])
         places = gather(view)
         if places is None:
-            raise Unsupported(f"its input is {view.node!r} with the elements rearranged (shape {view.index.shape[1:]}), more than rows, columns and "
-                              "channels selected at constant strides", "keep activations in the order (batch, channels, height, width)")
+            raise Unsupported(f"its input is {view.node!r} with the elements rearranged (shape {view.index.shape[1:]}), more than rows, "
+                              "columns and channels selected at constant strides", "keep activations in the order (batch, channels, height, width)")
         sides = [_side(*at) for at in zip(places.stride, places.offset, places.out, view.shape)]
         kernel, before, behind, tap = zip(*sides)
         pad = (*before, *behind)
@@ -200,7 +203,8 @@ class Builder:
 
     def pool(self, view: View, output: str, kind: str, kernel, stride, pad=(0, 0, 0, 0)) -> View:
         view = self.plain(view)
-        return self.append(Pool(name=output, input=view.node, kind=kind, kernel=tuple(kernel), stride=tuple(stride), pad=tuple(pad)), output)
+        node = Pool(name=output, input=view.node, kind=kind, kernel=tuple(kernel), stride=tuple(stride), pad=tuple(pad))
+        return self.append(node, output)
 
 
 def _side(stride: int, offset: int, out: int, size: int) -> tuple[int, int, int, int]:

@@ -5,8 +5,8 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from compiler.onnx_file import Operator
+from compiler.onnx_graph import Graph
 from compiler.onnx_moves import MOVES
-from compiler.onnx_ops import Graph
 from compiler.onnx_problems import Unsupported
 from compiler.onnx_quantized import constant
 
@@ -15,8 +15,8 @@ def fold(graph: Graph, operator: Operator) -> bool:
     """Computes the operator if all that it reads is constant; false if it is not."""
     read = [name for name in operator.inputs if name]
     if operator.type == "Shape" and read[0] in graph.views:
-        shape = graph.views[read[0]].index.shape
-        graph.constants[operator.output] = np.array(shape[operator.attributes.get("start", 0) : operator.attributes.get("end")], dtype=np.int64)
+        shape, attributes = graph.views[read[0]].index.shape, operator.attributes
+        graph.constants[operator.output] = np.array(shape[attributes.get("start", 0) : attributes.get("end")], dtype=np.int64)
         return True
     if not all(name in graph.constants for name in read) or (not read and operator.type != "Constant"):
         return False
@@ -36,11 +36,12 @@ def fold(graph: Graph, operator: Operator) -> bool:
 
 def evaluate(operator: Operator, values: list[np.ndarray], opset: int) -> list[np.ndarray]:
     read = [name for name in operator.inputs if name]
-    inputs = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape) for name, value in zip(read, values)]
+    types = [helper.np_dtype_to_tensor_dtype(value.dtype) for value in values]
+    inputs = [helper.make_tensor_value_info(name, kind, value.shape) for name, kind, value in zip(read, types, values)]
     outputs = [helper.make_value_info(name, helper.make_tensor_type_proto(0, None)) for name in operator.proto.output if name]
     graph = helper.make_graph([operator.proto], "constant", inputs, outputs)
     try:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
         return ReferenceEvaluator(model).run(None, dict(zip(read, values)))
     except Exception as error: # the reference raises whatever NumPy does
-        raise Unsupported(f"its constants cannot be computed ({type(error).__name__}: {error})", "fold constants before the export") from None
+        raise Unsupported(f"its constants cannot be computed ({type(error).__name__}: {error})", "fold constants before exporting") from None

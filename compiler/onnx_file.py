@@ -80,9 +80,10 @@ def load(path: str | Path) -> Model:
     graph = model.graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     values = [*graph.input, *graph.value_info, *graph.output]
+    shapes = {value.name: _shape(value) for value in values}
     return Model(name=graph.name or path.stem, file=path.name, operators=_needed(graph), constants=constants,
                  inputs={value.name: _shape(value) for value in graph.input if value.name not in constants},
-                 outputs=[value.name for value in graph.output], shapes={value.name: _shape(value) for value in values}, batch=batch, opset=opset)
+                 outputs=[value.name for value in graph.output], shapes=shapes, batch=batch, opset=opset)
 
 
 def _parse(path: Path) -> onnx.ModelProto:

@@ -15,9 +15,9 @@ from compiler.network import Network, NetworkError
 from compiler.onnx_build import Builder
 from compiler.onnx_constants import fold
 from compiler.onnx_file import Model, Operator, load
-from compiler.onnx_ops import Graph, vector
+from compiler.onnx_graph import Graph
 from compiler.onnx_problems import Obstacles, Problem, Unsupported, remedy_for
-from compiler.onnx_view import View, nchw
+from compiler.onnx_view import View, nchw, vector
 
 HANDLERS = {**onnx_ops.HANDLERS, **onnx_moves.HANDLERS, **onnx_quantized.HANDLERS}
 SUPPORTED = tuple(sorted(HANDLERS))
@@ -62,8 +62,8 @@ def _input(model: Model) -> tuple[str, View]:
                            "all but the batch fixed: export it with fixed sizes")
     if len(shape) == 2:
         return name, View(name, (1, 1, shape[1]), vector(shape[1]))
-    readers = [operator for operator in model.operators if name in operator.inputs]
-    if readers and all(operator.type == "Transpose" and list(operator.attributes.get("perm", ())) == [0, 3, 1, 2] for operator in readers):
+    readers = [(operator.type, list(operator.attributes.get("perm", ()))) for operator in model.operators if name in operator.inputs]
+    if readers and all(reader == ("Transpose", [0, 3, 1, 2]) for reader in readers):
         return name, View(name, shape[1:], np.arange(int(np.prod(shape)), dtype=np.int32).reshape(shape))
     shape = shape[2], shape[3], shape[1]
     return name, View(name, shape, nchw(shape))

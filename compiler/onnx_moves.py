@@ -3,7 +3,7 @@
 import numpy as np
 
 from compiler.onnx_file import Operator
-from compiler.onnx_ops import Graph
+from compiler.onnx_graph import Graph
 from compiler.onnx_problems import Unsupported
 from compiler.onnx_view import View
 
@@ -66,22 +66,23 @@ def _pad(graph: Graph, operator: Operator, index: np.ndarray) -> np.ndarray:
         sides[axis] = int(pads[at]), int(pads[at + len(axes)])
     index = index[tuple(slice(max(0, -low), n - max(0, -high)) for (low, high), n in zip(sides, index.shape))]
     sides = [(max(0, low), max(0, high)) for low, high in sides]
-    return np.pad(index, sides, constant_values=-1) if mode == "constant" else np.pad(index, sides, mode={"reflect": "reflect", "edge": "edge"}.get(mode, "wrap"))
+    return np.pad(index, sides, constant_values=-1) if mode == "constant" else np.pad(index, sides, mode=mode)
 
 
 def _same(graph: Graph, operator: Operator, index: np.ndarray) -> np.ndarray:
     return index
 
 
-MOVES = {"Reshape": _reshape, "Transpose": _transpose, "Flatten": _flatten, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Slice": _slice, "Pad": _pad,
-         "Identity": _same, "Dropout": _same}
+MOVES = {"Reshape": _reshape, "Transpose": _transpose, "Flatten": _flatten, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze,
+         "Slice": _slice, "Pad": _pad, "Identity": _same, "Dropout": _same}
 
 
 def move(graph: Graph, operator: Operator) -> View:
     view = graph.view(operator.inputs[0])
     index = MOVES[operator.type](graph, operator, view.index)
     if index.ndim == 0 or index.shape[0] != 1:
-        raise Unsupported(f"it makes a tensor of shape {index.shape} out of one image", "keep the batch as the first axis; one image at a time is computed")
+        raise Unsupported(f"it makes a tensor of shape {index.shape} out of one image",
+                          "keep the batch as the first axis; one image at a time is computed")
     return view.moved(index)
 
 

@@ -2,44 +2,10 @@
 
 import numpy as np
 
-from compiler.onnx_build import Builder
 from compiler.onnx_file import Operator
+from compiler.onnx_graph import Graph
 from compiler.onnx_problems import Unsupported
-from compiler.onnx_view import View, nchw
-
-
-class Graph:
-    """What operators read: ``views`` of computed tensors, ``constants``, ``steps``, the scales of constants that came quantised, and ``ended``, the tensors
-    behind a softmax that was left out."""
-
-    def __init__(self, builder: Builder, constants: dict[str, np.ndarray], *, batch: int, opset: int, operators: list[Operator], outputs: list[str]):
-        self.build, self.constants = builder, constants
-        self.batch, self.opset, self.operators, self.outputs = batch, opset, operators, outputs
-        self.views: dict[str, View] = {}
-        self.steps: dict[str, np.ndarray] = {}
-        self.ended: set[str] = set()
-
-    def view(self, name: str) -> View:
-        if name not in self.views:
-            raise Unsupported(f"it reads {name!r}, which is a constant", "fold constants before the export, e.g. with onnxsim")
-        return self.views[name]
-
-    def ends(self, name: str) -> bool:
-        """Whether nothing computes with a tensor any more: quantised or not, it is what the network yields."""
-        return all(operator.type in ("QuantizeLinear", "DequantizeLinear", "Identity") and self.ends(operator.output)
-                   for operator in self.operators if name in operator.inputs)
-
-    def constant(self, operator: Operator, at: int, default=None) -> np.ndarray | None:
-        """Input number ``at``, which must be known now and finite."""
-        if at >= len(operator.inputs) or not operator.inputs[at]:
-            return default
-        name = operator.inputs[at]
-        if name not in self.constants:
-            raise Unsupported(f"{name!r} is computed at run time", "it must be a constant: products of activations do not run on the array")
-        value = self.constants[name]
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise Unsupported(f"{name!r} holds NaN or infinity", "train or export the weights again")
-        return value.astype(np.float32) if value.dtype.kind == "f" else value
+from compiler.onnx_view import View
 
 
 def _bias(graph: Graph, operator: Operator, at: int, size: int, factor: float = 1.0) -> np.ndarray:
@@ -58,7 +24,7 @@ def _steps(graph: Graph, name: str, axis: int) -> np.ndarray | None:
 
 
 def _window(operator: Operator, size, kernel) -> tuple[tuple, tuple, tuple]:
-    """(stride, padding, what the padding would have to be for the sizes to round up), with ``auto_pad`` worked out."""
+    """(stride, padding, ``auto_pad``), the padding worked out where that asks for it."""
     stride = tuple(operator.attributes.get("strides", (1,) * len(kernel)))
     if any(d != 1 for d in operator.attributes.get("dilations", ())):
         raise Unsupported(f"dilations {operator.attributes['dilations']}", "train with dilation 1 and a larger kernel, or more layers")
@@ -100,7 +66,8 @@ def gemm(graph: Graph, operator: Operator) -> View:
     steps = _steps(graph, operator.inputs[1], 0 if transposed else 1) if alpha > 0 else None
     weight = (weight.T if transposed else weight) * np.float32(alpha)
     bias = _bias(graph, operator, 2, weight.shape[1], operator.attributes.get("beta", 1.0))
-    return graph.build.dense(_vector(graph, operator, weight), operator.output, weight, bias, steps if steps is None else steps * np.float32(alpha))
+    steps = steps if steps is None else steps * np.float32(alpha)
+    return graph.build.dense(_vector(graph, operator, weight), operator.output, weight, bias, steps)
 
 
 def matmul(graph: Graph, operator: Operator) -> View:
@@ -116,7 +83,8 @@ def matmul(graph: Graph, operator: Operator) -> View:
 def _vector(graph: Graph, operator: Operator, weight: np.ndarray) -> View:
     view = graph.view(operator.inputs[0])
     if view.index.ndim != 2 or view.index.shape != (1, len(weight)):
-        raise Unsupported(f"a product of shapes {view.index.shape} and {weight.shape}", "flatten to (batch, features) first, or use a 1x1 Conv for a product per pixel")
+        raise Unsupported(f"a product of shapes {view.index.shape} and {weight.shape}",
+                          "flatten to (batch, features) first, or use a 1x1 Conv for a product per pixel")
     return view
 
 
@@ -258,11 +226,7 @@ def softmax(graph: Graph, operator: Operator) -> View:
     return view
 
 
-HANDLERS = {"Conv": conv, "Gemm": gemm, "MatMul": matmul, "BatchNormalization": batch_normalization, "Relu": relu, "Clip": clip, "MaxPool": pool,
-            "AveragePool": pool, "GlobalAveragePool": global_pool, "ReduceMean": reduce_mean, "Softmax": softmax, "LogSoftmax": softmax,
+HANDLERS = {"Conv": conv, "Gemm": gemm, "MatMul": matmul, "BatchNormalization": batch_normalization, "Relu": relu, "Clip": clip,
+            "MaxPool": pool, "AveragePool": pool, "GlobalAveragePool": global_pool, "ReduceMean": reduce_mean,
+            "Softmax": softmax, "LogSoftmax": softmax,
             **dict.fromkeys(("Add", "Sub", "Mul", "Div"), arithmetic)}
-
-
-def vector(size: int) -> np.ndarray:
-    """The index array of a tensor (1, size)."""
-    return nchw((1, 1, size))[:, :, 0, 0]

@@ -8,7 +8,7 @@ import numpy as np
 
 from compiler.network import Codes
 from compiler.onnx_file import Operator
-from compiler.onnx_ops import Graph
+from compiler.onnx_graph import Graph
 from compiler.onnx_problems import Unsupported
 from compiler.onnx_view import View
 

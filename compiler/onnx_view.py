@@ -18,6 +18,11 @@ def nchw(shape: Shape) -> np.ndarray:
     return np.arange(int(np.prod(shape)), dtype=np.int32).reshape(shape).transpose(2, 0, 1)[None]
 
 
+def vector(size: int) -> np.ndarray:
+    """The index array of a tensor (1, size)."""
+    return nchw((1, 1, size))[:, :, 0, 0]
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """An ONNX tensor, batch 1, whose element at any place is element ``index`` of the tensor ``node``, or zero where that is -1.

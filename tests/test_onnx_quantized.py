@@ -5,7 +5,7 @@ import pytest
 
 from compiler import onnx_import
 from compiler.network import Codes
-from tests.onnx_models import in_order, node, runtime, save
+from tests.onnx_models import in_order, node, runtime, save, shared
 
 RNG = np.random.default_rng(9)
 
@@ -67,6 +67,25 @@ def test_integers_and_scales_are_kept(tmp_path):
         np.testing.assert_array_equal(read.nodes[at].weight_codes.reshape(tensors[f"{name}.q"].shape), tensors[f"{name}.q"])
         np.testing.assert_array_equal(read.nodes[at].weight_scale, tensors[f"{name}.s"])
     np.testing.assert_allclose(read.nodes[0].bias, tensors["b1"] * tensors["b1.s"])
+
+
+def test_a_network_quantised_by_onnxruntime(tmp_path):
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    source = shared("dscnn_speech_commands")
+    images = RNG.normal(size=(8, 49, 10, 1)).astype(np.float32)
+    batches = iter([{"x": np.moveaxis(images, 3, 1)}])
+
+    class Reader(quantization.CalibrationDataReader):
+        def get_next(self):
+            return next(batches, None)
+
+    quantization.quantize_static(source, tmp_path / "q.onnx", Reader(), per_channel=True,
+                                 extra_options={"ActivationSymmetric": True, "WeightSymmetric": True})
+    read = onnx_import.read(tmp_path / "q.onnx")
+    last = read.nodes[-1].name
+    assert len(read.codes) == len(read.nodes) + 1 == 12
+    found, wanted = in_order(read.run(images)[last]), runtime(tmp_path / "q.onnx", images)
+    assert np.abs(found - wanted).max() <= 1.01 * read.codes[last].scale
 
 
 def test_a_second_scale_is_a_node_of_its_own(tmp_path):
