@@ -1,141 +1,156 @@
 """Budgets and weight modes of all layers: the fewest cycles at a bounded loss on calibration images.
 
-Greedy: of all single steps (a smaller budget or one digit per weight, in one layer) take the one that saves the most cycles per loss,
-until every further step would pass the bound. The loss is the Kullback-Leibler divergence of the network's class probabilities from
-the float network's, a finer measure than accuracy; labels are not needed and the test set is never looked at.
+Sensitivities of single layers (:mod:`compiler.sensitivity`) propose a curve of networks, each the best for one price of a cycle in loss. A few of
+them are fitted and measured as a whole; how far the sum of the single losses was off corrects the next proposal. Then the single
+losses are measured again around the best network found, where they are truer than around the exact one.
 """
 
-import heapq
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from rich.progress import Progress
 
-from compiler import correction
-from compiler.quantize import Calibration, quantize, quantize_layer
+from compiler.calibration import Calibration
+from compiler.loss import Bound, Loss
+from compiler.quantize import quantize, quantize_layer
 from compiler.quantized import QuantizedLayer, QuantizedNetwork
+from compiler.sensitivity import Mode, Point, convolutions, interpolated
 from sdp.config import Config
-from sdp.program import Kind
 
-Mode = tuple[int, bool]
-"""(budget, w4)"""
+__all__ = ["Bound", "Loss", "Tradeoff", "Verified", "choose", "search"]
 FLOOR = 1e-6
-"""Smallest increase of the loss that is told from none."""
+"""Smallest increase of the divergence that is told from none."""
+MEASURED = {True: (2, 3, 4, 6, 9), False: (3, 5, 8, 12)}
+"""Budgets whose loss is measured in every layer, with weights of one digit and of two; others are interpolated."""
+TRIALS = 6
+"""Networks that are fitted and measured as a whole, per round."""
+IMAGES = 128
+"""Of images to fit to and of those behind them: so many are used for the sensitivities."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bound:
-    """``divergence``: mean over images, in nats; ``disagreement``: share of images whose top class is not the float network's."""
+@dataclass(frozen=True, eq=False)
+class Verified:
+    """One point of the trade-off: a network that was fitted and measured on all calibration images."""
 
-    divergence: float = 0.02
-    disagreement: float = 0.005
-
-
-@dataclass(frozen=True)
-class Loss:
-    divergence: float
-    disagreement: float
-
-    def within(self, bound: Bound) -> bool:
-        return self.divergence <= bound.divergence and self.disagreement <= bound.disagreement
+    cycles: int
+    loss: Loss
+    modes: dict[str, Mode]
+    network: QuantizedNetwork
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    logits = logits - logits.max(axis=1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+@dataclass(frozen=True, eq=False)
+class Tradeoff:
+    """``points`` by falling cycles; ``best``: the fastest within the bound."""
+
+    points: list[Verified]
+    best: Verified
 
 
-class _State:
-    """The network so far, with the codes of every tensor on the calibration images; a change recomputes what comes after it."""
-
-    def __init__(self, calibration: Calibration, config: Config, correct: bool):
-        self.calibration, self.config, self.correct = calibration, config, correct
-        plain = quantize(calibration, config)
-        self.plain, self.modes = plain, {layer.name: (layer.budget, layer.w4) for layer in plain.layers if layer.kind is Kind.CONV}
-        self.scales = {plain.input: plain.input_scale} | {layer.name: layer.out_scale for layer in plain.layers}
-        self.tensors = {plain.input: plain.pack(plain.encode(calibration.tensors[plain.input]))}
-        self.wanted = log_softmax(calibration.tensors[plain.layers[-1].name].reshape(len(calibration.tensors[plain.input]), -1))
-        self.loss, self.layers, self.tensors = self.attempt({})
-
-    def attempt(self, changes: dict[str, Mode]) -> tuple[Loss, list[QuantizedLayer], dict[str, np.ndarray]]:
-        """Loss, layers and tensors with these modes changed; the state stays as it is."""
-        tensors, layers, dirty = dict(self.tensors), [], not changes
-        for at, plain in enumerate(self.plain.layers):
-            dirty = dirty or plain.name in changes
-            if not dirty:
-                layers.append(self.layers[at])
-                continue
-            node = self.calibration.network.nodes[at]
-            mode = changes.get(plain.name, self.modes.get(plain.name))
-            layer = quantize_layer(self.calibration, node, self.config, *mode) if mode else plain
-            layer, tensors[plain.name] = correction.step(layer, tensors, self.calibration, self.scales, self.config, self.correct)
-            layers.append(layer)
-        logits = tensors[layer.name] * layer.out_scale
-        seen = log_softmax(logits.reshape(len(logits), -1))
-        divergence = float((np.exp(self.wanted) * (self.wanted - seen)).sum(axis=1).mean())
-        return Loss(divergence, float((seen.argmax(axis=1) != self.wanted.argmax(axis=1)).mean())), layers, tensors
-
-    def take(self, changes: dict[str, Mode], result) -> None:
-        self.modes |= changes
-        self.loss, self.layers, self.tensors = result
+def part(calibration: Calibration, images: int = IMAGES) -> Calibration:
+    """The calibration with fewer images."""
+    behind = len(calibration.tensors[calibration.network.input]) - calibration.fit
+    at = np.r_[: min(images, calibration.fit), calibration.fit : calibration.fit + min(images, behind)]
+    return replace(calibration, tensors={name: tensor[at] for name, tensor in calibration.tensors.items()}, fit=min(images, calibration.fit),
+                   _wanted={})
 
 
-def choose(calibration: Calibration, config: Config, cycles: Callable[[QuantizedLayer], int], bound: Bound = Bound(), *,
-           allow_w4: bool = True, correct: bool = True, progress: Progress | None = None) -> QuantizedNetwork:
-    """The network with the modes that were found, corrected by :mod:`compiler.correction` if ``correct``.
+class _Search:
+    def __init__(self, calibration, config, cycles, bound, allow_w4, options, report):
+        self.calibration, self.small, self.config, self.bound, self.options, self.report = calibration, part(calibration), config, bound, options, report
+        self.plain, self.most = quantize(calibration, config), 2 * config.group
+        self.names = convolutions(self.plain)
+        self.elsewhere = sum(cycles(layer) for layer in self.plain.layers if layer.name not in self.names)
+        self.costs = {}
+        for node in calibration.network.nodes:
+            for w4 in (False, True)[: 1 + allow_w4] if node.name in self.names else ():
+                layer = quantize_layer(calibration, node, config, self.most, w4)
+                for budget in range(1, self.most + 1):
+                    self.costs[node.name, (budget, w4)] = cycles(replace(layer, budget=budget))
+        self.modes = [False, True][: 1 + allow_w4]
+        self.verified: dict[tuple, Verified] = {}
+
+    def cycles(self, modes: dict[str, Mode]) -> int:
+        return self.elsewhere + sum(self.costs[name, mode] for name, mode in modes.items())
+
+    def losses(self, around: dict[str, Mode]) -> dict[str, dict[Mode, float]]:
+        """Increase of the divergence by each layer's modes, from its exact one."""
+        point, found = Point(self.small, self.config, around, **self.options), {}
+        exact = (self.most, False)
+        for name in self.names:
+            wanted = [(k, w4) for w4 in self.modes for k in MEASURED[w4] if k < self.most]
+            measured = {mode: point.changed(name, mode).divergence for mode in [exact, *wanted]}
+            base = measured.pop(exact)
+            found[name] = interpolated({mode: value - base for mode, value in measured.items()}, range(1, self.most), FLOOR)
+            # Budgets above the largest measured one cost nothing that was seen; below the smallest they are not proposed.
+            found[name] = {mode: value for mode, value in found[name].items() if mode[0] >= min(MEASURED[mode[1]])} | {exact: 0.0}
+            self.report(f"sensitivity of {name}")
+        return found
+
+    def curve(self, losses: dict[str, dict[Mode, float]]) -> list[tuple[float, dict[str, Mode]]]:
+        """(sum of the losses, modes) of the networks that are best at some price of a cycle, by falling cycles."""
+        found = {}
+        for price in np.geomspace(1e-12, 1e-1, 400):
+            modes = {name: min(losses[name], key=lambda mode: (losses[name][mode] + price * self.costs[name, mode], -mode[0])) for name in self.names}
+            found[tuple(modes.items())] = sum(losses[name][mode] for name, mode in modes.items()), modes
+        return sorted(found.values(), key=lambda item: -self.cycles(item[1]))
+
+    def verify(self, modes: dict[str, Mode]) -> Verified:
+        key = tuple(sorted(modes.items()))
+        if key not in self.verified:
+            point = Point(self.calibration, self.config, modes, **self.options)
+            self.verified[key] = Verified(self.cycles(modes), point.loss, modes, point.network)
+            self.report(f"{self.cycles(modes)} cycles, divergence {point.loss.divergence:.4f}, points {point.loss.points:.2f} +- {point.loss.error:.2f}")
+        return self.verified[key]
+
+    def descend(self, curve: list[tuple[float, dict[str, Mode]]]) -> None:
+        """Bisection on the curve, the guess from the last trial's ratio of measured to summed losses."""
+        low, high, ratio = 0, len(curve) - 1, None
+        for _ in range(TRIALS):
+            if low > high:
+                return
+            at = (low + high) // 2
+            if ratio is not None:
+                at = int(np.clip(sum(total * ratio <= 1 for total, _ in curve) - 1, low, high))
+            result = self.verify(curve[at][1])
+            excess = result.loss.excess(self.bound)
+            low, high = (at + 1, high) if excess <= 1 else (low, at - 1)
+            ratio = excess / max(curve[at][0], FLOOR)
+
+    def best(self) -> Verified | None:
+        return min((v for v in self.verified.values() if v.loss.within(self.bound)), key=lambda v: v.cycles, default=None)
+
+
+def search(calibration: Calibration, config: Config, cycles: Callable[[QuantizedLayer], int], bound: Bound, *, allow_w4: bool = True,
+           correct: bool = True, refit: bool = True, rounds: int = 2, progress: Progress | None = None) -> Tradeoff:
+    """The trade-off of cycles and loss.
 
     Parameters
     ----------
     cycles : cycles of a layer at its budget and weight mode
+    correct, refit : as in :func:`compiler.correction.step`
+    rounds : how often sensitivities are measured
     progress : shows the search, if given
     """
-    state = _State(calibration, config, correct)
-    by_name = {node.name: node for node in calibration.network.nodes}
-    costs: dict[tuple[str, Mode], int] = {}
-
-    def cost(name: str, mode: Mode) -> int:
-        if (name, mode) not in costs:
-            costs[name, mode] = cycles(quantize_layer(calibration, by_name[name], config, *mode))
-        return costs[name, mode]
-
-    def steps(name: str) -> list[Mode]:
-        """The next smaller budget that saves cycles, and one digit per weight."""
-        budget, w4 = state.modes[name]
-        now = cost(name, (budget, w4))
-        found = [(k, w4) for k in range(budget - 1, 0, -1) if cost(name, (k, w4)) < now][:1]
-        return found + [(budget, True)] * (allow_w4 and not w4 and cost(name, (budget, True)) < now)
-
-    # Lazily: a step's gain is measured again when it comes to the top, and taken if it then still is the best.
-    taken, queue = 0, []
-
-    def push(name: str, mode: Mode) -> None:
-        result = state.attempt({name: mode})
-        if result[0].within(bound):
-            saved = cost(name, state.modes[name]) - cost(name, mode)
-            gain = saved / max(result[0].divergence - state.loss.divergence, FLOOR)
-            heapq.heappush(queue, (-gain, name, mode, taken, result))
-
-    everything = sum(cost(name, mode) for name, mode in state.modes.items())
     task = progress.add_task("budgets", total=None) if progress else None
-    for name in state.modes:
-        for mode in steps(name):
-            push(name, mode)
-    while queue:
-        _, name, mode, measured, result = heapq.heappop(queue)
-        if mode not in steps(name):
-            continue
-        if measured != taken:
-            push(name, mode)
-            continue
-        state.take({name: mode}, result)
-        taken += 1
-        for mode in steps(name):
-            push(name, mode)
+
+    def report(text: str) -> None:
         if progress:
-            faster = everything / sum(cost(name, mode) for name, mode in state.modes.items())
-            progress.update(task, advance=1, description=f"{faster:.2f} times fewer cycles, divergence {state.loss.divergence:.4f}")
-    network = state.plain
-    for layer in state.layers:
-        network = network.replace(layer)
-    return network
+            progress.update(task, advance=1, description=text)
+
+    state = _Search(calibration, config, cycles, bound, allow_w4, {"correct": correct, "refit": refit}, report)
+    exact = {name: (2 * config.group, False) for name in state.names}
+    around = exact
+    for _ in range(rounds):
+        state.descend(state.curve(state.losses(around)))
+        best = state.best()
+        if best is None or best.modes == around:
+            break
+        around = best.modes
+    points = sorted(state.verified.values(), key=lambda v: -v.cycles)
+    return Tradeoff(points, state.best() or state.verify(exact))
+
+
+def choose(calibration: Calibration, config: Config, cycles: Callable[[QuantizedLayer], int], bound: Bound, **options) -> QuantizedNetwork:
+    """The fastest network within the bound; see :func:`search`. If none is, the exact one."""
+    return search(calibration, config, cycles, bound, **options).best.network

@@ -8,9 +8,11 @@ import dataclasses
 
 import numpy as np
 
-from compiler.network import before_relu
-from compiler.quantize import Calibration
-from compiler.quantized import QuantizedLayer, QuantizedNetwork, accumulate, finish
+from compiler import rounding
+from compiler.calibration import Calibration
+from compiler.network import Conv
+from compiler.quantized import QuantizedLayer, QuantizedNetwork, finish, select, sums
+from golden.mac_array import windows
 from sdp.config import Config
 from sdp.program import Kind
 
@@ -23,11 +25,11 @@ def correct_layer(layer: QuantizedLayer, accumulators: np.ndarray, wanted: np.nd
 
     Parameters
     ----------
-    accumulators : int (n, h, w, channels), of the integer layer on calibration images
-    wanted : float (n, h, w, channels), the same in real values: the float layer's result less the integer residual and before ReLU
+    accumulators : int (rows, channels), of the integer layer on calibration images
+    wanted : float (rows, channels), the same in real values: the float layer's result less the integer residual and before ReLU
     """
-    acc = accumulators.reshape(-1, accumulators.shape[-1]).astype(np.float64)
-    wanted = wanted.reshape(acc.shape) / (layer.in_scale * layer.weight_scale)
+    acc = accumulators.astype(np.float64)
+    wanted = wanted / (layer.in_scale * layer.weight_scale)
     center, target = acc.mean(axis=0), wanted.mean(axis=0)
     spread = np.square(acc - center).sum(axis=0)
     together = ((acc - center) * (wanted - target)).sum(axis=0)
@@ -39,27 +41,43 @@ def correct_layer(layer: QuantizedLayer, accumulators: np.ndarray, wanted: np.nd
                                weight_scale=layer.weight_scale * gain)
 
 
-def step(layer: QuantizedLayer, tensors: dict[str, np.ndarray], calibration: Calibration, scales: dict[str, float], config: Config,
-         correct: bool = True) -> tuple[QuantizedLayer, np.ndarray]:
-    """Corrects one layer and runs it: (layer, output codes).
+def step(layer: QuantizedLayer, tensors: dict[str, np.ndarray], calibration: Calibration, config: Config, *, correct: bool = True,
+         refit: bool = False) -> tuple[QuantizedLayer, np.ndarray]:
+    """Fits one layer and runs it: (layer, output codes).
 
-    ``tensors``: codes of the integer network so far; ``scales``: real value of one step of each.
+    Parameters
+    ----------
+    tensors : codes of the integer network so far
+    correct : gain and bias by :func:`correct_layer`
+    refit : weights by :mod:`compiler.rounding`; those that came quantised stay, unless they are to have one digit
     """
-    accumulators = accumulate(layer, tensors[layer.input], config.group)
-    if correct and layer.kind is Kind.CONV:
-        node = next(node for node in calibration.network.nodes if node.name == layer.name)
-        wanted = before_relu(node, calibration.tensors)
-        if layer.residual is not None:
-            wanted = wanted - tensors[layer.residual] * scales[layer.residual]
-        layer = correct_layer(layer, accumulators, wanted, config)
+    codes = tensors[layer.input]
+    masked = select(codes, layer.budget, config.group) if layer.kind is Kind.CONV else codes
+    node = next(node for node in calibration.network.nodes if node.name == layer.name)
+    exact = layer.kind is not Kind.CONV or layer.budget == 2 * config.group and not layer.w4
+    # A network that came as integers stays what it is where nothing is left out of it.
+    own = isinstance(node, Conv) and node.weight_scale is not None
+    if not (correct or refit) or layer.weights is None or own and exact:
+        return layer, finish(layer, sums(layer, masked), tensors)
+    rows, wanted = calibration.rows(node), calibration.wanted(node)
+    if layer.residual is not None:
+        wanted = wanted - tensors[layer.residual][rows] * calibration.scales[layer.residual]
+    if refit and layer.kind is Kind.CONV and (layer.w4 or not own):
+        view = windows(masked, layer.kernel, layer.stride, layer.pad, layer.out_shape[:2])
+        inputs = view[rows].reshape(len(wanted), -1)
+        weight = node.weight.transpose(2, 3, 1, 0).reshape(inputs.shape[1], -1).astype(np.float64)
+        layer = rounding.fit(layer, inputs, wanted, weight, calibration.fit, config)
+    accumulators = sums(layer, masked)
+    if correct:
+        layer = correct_layer(layer, accumulators[rows], wanted, config)
     return layer, finish(layer, accumulators, tensors)
 
 
-def correct(network: QuantizedNetwork, calibration: Calibration, config: Config) -> QuantizedNetwork:
-    """The network with every convolution corrected."""
-    scales = {network.input: network.input_scale} | {layer.name: layer.out_scale for layer in network.layers}
-    tensors = {network.input: network.pack(network.encode(calibration.tensors[network.input]))}
+def correct(network: QuantizedNetwork, calibration: Calibration, config: Config, *, correct: bool = True, refit: bool = False) -> QuantizedNetwork:
+    """The network with every layer fitted on what the fitted ones before it yield."""
+    calibration = calibration.at({layer.name: (layer.budget, layer.w4) for layer in network.layers if layer.kind is Kind.CONV}, config.group)
+    tensors = {network.input: network.pack(network.encode(calibration.tensors[network.input][: calibration.fit]))}
     for layer in network.layers:
-        layer, tensors[layer.name] = step(layer, tensors, calibration, scales, config)
+        layer, tensors[layer.name] = step(layer, tensors, calibration, config, correct=correct, refit=refit)
         network = network.replace(layer)
     return network

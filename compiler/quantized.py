@@ -4,6 +4,7 @@ The executor knows layers and tensors where the golden machine knows words and a
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +23,9 @@ class QuantizedLayer:
     input, residual : names of the tensors that it reads; ``residual`` may be none
     in_shape, out_shape : (height, width, channels)
     pad : (top, left); bottom and right follow from ``out_shape``
-    weights : int16 (kernel_h, kernel_w, in channels, out channels), none for pooling
+    weights : int16 (kernel_h, kernel_w, in channels, out channels), depthwise (kernel_h, kernel_w, channels), none for pooling
     w4 : one digit per weight instead of two
-    budget : terms kept per group; without meaning for pooling
+    budget : terms kept per group; without meaning where nothing is summed over channels
     bias, multiplier : int64 (out channels,)
     in_signed, residual_signed : codes are -127 ... 127 instead of 0 ... 255
     clamp : lowest and highest output code; the output is signed if the lowest is negative
@@ -62,8 +63,7 @@ class QuantizedLayer:
     @property
     def macs(self) -> int:
         """Multiplications of one image; 0 for pooling."""
-        height, width, channels = self.out_shape
-        return height * width * channels * self.kernel[0] * self.kernel[1] * self.in_shape[2] if self.kind is Kind.CONV else 0
+        return self.out_shape[0] * self.out_shape[1] * self.weights.size if self.weights is not None else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +129,19 @@ def select(codes: np.ndarray, budget: int, group: int) -> np.ndarray:
     return term_select.select(padded, budget, group)[0][..., :channels]
 
 
-def accumulate(layer: QuantizedLayer, codes: np.ndarray, group: int) -> np.ndarray:
-    """The exact accumulators of a layer for input codes (n, h, w, c), int64 (n, out_h, out_w, out channels)."""
+def sums(layer: QuantizedLayer, codes: np.ndarray) -> np.ndarray:
+    """The exact accumulators of a layer for codes (n, h, w, c) that are masked already, int64 (n, out_h, out_w, out channels)."""
     out = layer.out_shape[:2]
     if layer.kind is Kind.CONV:
-        return mac_array.convolve(select(codes, layer.budget, group), layer.weights, layer.stride, layer.pad, out)
+        return mac_array.convolve(codes, layer.weights, layer.stride, layer.pad, out)
+    if layer.kind is Kind.DEPTHWISE:
+        return channel_unit.depthwise(codes, layer.weights, layer.stride, layer.pad, out)
     return channel_unit.pool(codes, layer.kind is Kind.MAX, layer.kernel, layer.stride, layer.pad, out)
+
+
+def accumulate(layer: QuantizedLayer, codes: np.ndarray, group: int) -> np.ndarray:
+    """:func:`sums` of a layer's input codes (n, h, w, c)."""
+    return sums(layer, select(codes, layer.budget, group) if layer.kind is Kind.CONV else codes)
 
 
 def finish(layer: QuantizedLayer, accumulators: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
@@ -146,7 +153,28 @@ def finish(layer: QuantizedLayer, accumulators: np.ndarray, tensors: dict[str, n
 
 def run(network: QuantizedNetwork, codes: np.ndarray, group: int) -> dict[str, np.ndarray]:
     """Output codes of every layer, int16 (n, h, w, c), for input codes (n, h, w, c) as :meth:`QuantizedNetwork.encode` makes them."""
-    tensors = {network.input: network.pack(codes)}
+    tensors, masked = {network.input: network.pack(codes)}, {}
     for layer in network.layers:
-        tensors[layer.name] = finish(layer, accumulate(layer, tensors[layer.input], group), tensors)
+        source, key = tensors[layer.input], (layer.input, layer.budget)
+        if layer.kind is Kind.CONV:
+            # Readers with one budget share what the selection leaves.
+            if key not in masked:
+                masked[key] = select(source, layer.budget, group)
+            source = masked[key]
+        tensors[layer.name] = finish(layer, sums(layer, source), tensors)
     return {layer.name: tensors[layer.name] for layer in network.layers}
+
+
+BATCH = 16
+"""Images at once in :func:`logits`."""
+
+
+def logits(network: QuantizedNetwork, images: np.ndarray, group: int, progress: Callable[[int], None] | None = None) -> np.ndarray:
+    """The last layer's real values (n, outputs) for images (n, h, w, c), in batches, so that memory stays bounded."""
+    found = []
+    for begin in range(0, len(images), BATCH):
+        codes = run(network, network.encode(images[begin : begin + BATCH]), group)[network.layers[-1].name]
+        found.append(network.decode(codes).reshape(len(codes), -1))
+        if progress:
+            progress(len(codes))
+    return np.concatenate(found)

@@ -155,7 +155,7 @@ def test_correction_lowers_the_error(calibration, split):
 def test_search(calibration, split):
     """Within a point of float on the held-out quarter, at less than half of the time of exact 8 bit."""
     cost = {"exact": 0, "found": 0}
-    found = budget.choose(calibration, CONFIG, lambda layer: schedule.cycles(CONFIG, layer), budget.Bound(divergence=0.02))
+    found = budget.choose(calibration, CONFIG, lambda layer: schedule.cycles(CONFIG, layer), budget.Bound(divergence=0.01, disagreement=0.005))
     for kind, network in (("exact", quantize(calibration, CONFIG)), ("found", found)):
         cost[kind] = sum(schedule.cycles(CONFIG, layer) for layer in network.layers)
     assert cost["exact"] / cost["found"] > 2.5

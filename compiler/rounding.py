@@ -1,0 +1,82 @@
+"""Weights fitted to what the layer really reads: masked codes instead of the float tensor.
+
+First the float weights are solved anew, so that masked codes yield the float network's result as well as they can (ridge regression
+towards the old weights). Then they are rounded one input after the other, and the error of each is made up for by those not yet
+rounded (optimal brain quantization in a fixed order, with the Cholesky factor of the inverse Hessian).
+"""
+
+import dataclasses
+
+import numpy as np
+
+from compiler.quantized import QuantizedLayer
+from compiler.weights import nearest, weight_scales
+from sdp.config import Config
+
+RIDGE = 0.02
+"""Weight of the old weights against the data, in units of the mean power of an input, if there is plenty of it; more if there is not:
+``SCARCE`` times the inputs per independent row."""
+SCARCE = 0.5
+PIXELS = 16
+"""Pixels of one image that count as independent."""
+DAMP = 0.002
+WIDTHS = {False: (1.0, 0.93), True: (0.75, 0.82, 0.9, 0.96, 1.0, 1.06, 1.14, 1.25)}
+"""Scales that are tried for each output channel, relative to the one of the least weight error."""
+
+
+def solve(inputs: np.ndarray, wanted: np.ndarray, weight: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
+    """(weights, Hessian): ``inputs @ weights`` closest to ``wanted``, up to a constant per output.
+
+    Parameters
+    ----------
+    inputs : float32 (rows, reduction)
+    wanted : float32 (rows, outputs)
+    weight : float64 (reduction, outputs), what an input without data keeps
+    """
+    inputs = inputs - inputs.mean(axis=0)
+    hessian = (inputs.T @ inputs).astype(np.float64) / len(inputs)
+    target = (inputs.T @ (wanted - wanted.mean(axis=0)).astype(np.float32)).astype(np.float64) / len(inputs)
+    pull = max(float(np.trace(hessian)) / len(hessian), 1e-12) * ridge
+    damped = hessian + pull * np.eye(len(hessian))
+    return np.linalg.solve(damped, target + pull * weight), hessian
+
+
+def feedback(weight: np.ndarray, hessian: np.ndarray, scale: np.ndarray, w4: bool) -> np.ndarray:
+    """Codes of ``weight`` (reduction, outputs) at steps ``scale`` (outputs,), int16, rounded with feedback of the error."""
+    power = np.diag(hessian)
+    order = np.argsort(-power, kind="stable")
+    damped = hessian[np.ix_(order, order)] + max(power.mean(), 1e-12) * DAMP * np.eye(len(power))
+    factor = np.linalg.cholesky(np.linalg.inv(damped)).T
+    left, codes = weight[order] / scale, np.empty(weight.shape, dtype=np.int16)
+    for i, at in enumerate(order):
+        codes[at] = nearest(left[i], w4)
+        left[i + 1 :] -= np.outer(factor[i, i + 1 :] / factor[i, i], left[i] - codes[at])
+    return codes
+
+
+def fit(layer: QuantizedLayer, inputs: np.ndarray, wanted: np.ndarray, weight: np.ndarray, images: int, config: Config) -> QuantizedLayer:
+    """``layer`` with weights, their scales and the multipliers fitted; the bias is left to :mod:`compiler.correction`.
+
+    Parameters
+    ----------
+    inputs : masked codes in windows (rows, reduction)
+    wanted : real values (rows, outputs), before bias, residual and ReLU
+    weight : float weights (reduction, outputs)
+    images : how many the rows are from
+    """
+    ridge = RIDGE + SCARCE * len(weight) / min(len(inputs), PIXELS * images)
+    weight, hessian = solve(inputs.astype(np.float32), (wanted / layer.in_scale).astype(np.float32), weight, ridge)
+    outputs, widths = weight.shape[1], np.array(WIDTHS[layer.w4])
+    # Scales lie on the grid of the multipliers.
+    step = layer.weight_scale / layer.multiplier
+    scales = weight_scales(weight.T, layer.w4) * widths[:, None]
+    multipliers = np.clip(np.rint(scales / step), 1, (1 << config.scale_bits) - 1).astype(np.int64)
+    scales = multipliers * step
+    tried = np.tile(weight, len(widths))
+    codes = feedback(tried, hessian, scales.ravel(), layer.w4)
+    error = codes * scales.ravel() - tried
+    error = (error * (hessian @ error)).sum(axis=0).reshape(len(widths), outputs)
+    best = np.argmin(error, axis=0), np.arange(outputs)
+    codes = codes.reshape(-1, len(widths), outputs)[:, best[0], best[1]]
+    return dataclasses.replace(layer, weights=np.ascontiguousarray(codes.reshape(layer.weights.shape)), weight_scale=scales[best],
+                               multiplier=multipliers[best])
