@@ -1,8 +1,7 @@
 """Quantized network to programs: which layers share one, what the host loads and stores around them, and how to read it.
 
-A network that fits the chip is one program per frame. Otherwise a frame is a sequence of passes: runs of layers that stay on the chip,
-and single layers in tiles; the cut is the one of the fewest cycles, loads and stores included. Weights and scales that fit their
-memories as a whole are loaded once, by the setup program; otherwise they arrive beside the computation.
+A network that fits the chip is one program per frame. Otherwise a frame is a sequence of passes, see :mod:`compiler.partition`. Weights
+and scales that fit their memories as a whole are loaded once, by the setup program; otherwise they arrive beside the computation.
 """
 
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from compiler import packing, resident, tiling
+from compiler import packing, partition, resident
 from compiler.layout import Tensors, from_blocks, plane, tensor_words, to_blocks
 from compiler.memory import AllocationError
 from compiler.network import NetworkError, Shape
@@ -171,32 +170,6 @@ def settle(config: Config, passes: tuple[Pass, ...]) -> tuple[list[ConstantLoad]
     return fixed, passes
 
 
-def partition(network: QuantizedNetwork, config: Config) -> tuple[resident.Layers, tuple[Pass, ...]]:
-    """Layers, with copies, and passes of the fewest cycles: dynamic programming over where one pass ends and the next begins."""
-    layers, count = network.layers, len(network.layers)
-    best: list[tuple[int, resident.Layers, tuple[Pass, ...]] | None] = [(0, (), ()), *[None] * count]
-
-    def offer(start, stop, made, new):
-        total = best[start][0] + new.cycles
-        if best[stop] is None or total < best[stop][0]:
-            best[stop] = total, best[start][1] + made, (*best[start][2], new)
-
-    for start in range(count):
-        for stop in range(start + 1, count + 1):
-            kept = set(resident.sources(layers[stop:])) | {layers[-1].name}
-            try:
-                made, new = resident.make(config, layers[start:stop], kept)
-            except AllocationError:
-                break  # with more layers it fits even less
-            offer(start, stop, made, new)
-        try:
-            offer(start, start + 1, (layers[start],), tiling.make(config, layers[start]))
-        except NetworkError:
-            if best[start + 1] is None:
-                raise
-    return best[-1][1:]
-
-
 def compile(network: QuantizedNetwork, config: Config) -> Compiled:
     """Programs for ``network`` on ``config``.
 
@@ -209,7 +182,7 @@ def compile(network: QuantizedNetwork, config: Config) -> Compiled:
         layers, one = resident.make(config, network.layers, {network.layers[-1].name})
         passes = (one,)
     except AllocationError:
-        layers, passes = partition(network, config)
+        layers, passes = partition.make(config, network.layers)
     fixed, passes = settle(config, passes)
     for step in passes:
         for item in step.layers:

@@ -1,6 +1,6 @@
 """A tile of a layer: a box of its output, the box of the input that it needs, and the layer command for boxes that lie somewhere."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from compiler import packing
 from compiler.layout import Box, whole
@@ -18,13 +18,13 @@ class Held:
     base: int
 
 
-def reach(out: range, stride: int, kernel: int, pad: int, size: int) -> range:
+def reach(out: range, stride: int, kernel: int, pad: int, size: int, skip: bool = True) -> range:
     """The rows (or columns) of the input that output rows ``out`` need: neighbours' halo included, padding not.
 
-    A 1x1 window with a stride skips rows; what it skips need not be loaded.
+    A 1x1 window with a stride skips rows; with ``skip`` these are left out, as they need not be loaded.
     """
     start, stop = out.start * stride - pad, (out.stop - 1) * stride - pad + kernel
-    if kernel == 1 and not pad:
+    if skip and kernel == 1 and not pad:
         return range(start, stop, stride)
     return range(max(start, 0), max(min(stop, size), 1))
 
@@ -54,32 +54,32 @@ def makes(config: Config, part: Part, rows: range, columns: range, name: str | N
 def command(config: Config, part: Part, rows: range, columns: range, source: Held, target: Held, residual: Held | None) -> Layer:
     """The layer command for some rows, columns and channels of the output, without the bases of weights and scales.
 
-    ``source`` holds at least the words and exactly the rows and columns that :func:`needs` says; ``target`` and ``residual`` likewise
-    what :func:`makes` says.
+    ``source`` begins with the first row and column that are needed, ``target`` and ``residual`` hold the very rows and columns of the
+    output; each may have more channel words than needed.
     """
     layer = part.layer
-    needed = needs(config, part, rows, columns)
-    inputs = layer.in_shape[2] if layer.kind is Kind.CONV else part.stop - part.start
     start = part.start // config.word
+    inputs, first = (layer.in_shape[2], 0) if layer.kind is Kind.CONV else (part.stop - part.start, start)
 
     def base(held: Held, word: int) -> int:
         return held.base + (word - held.box.words.start) * held.box.plane(config)
 
+    box = source.box
     return Layer(
         kind=layer.kind, tag=layer.name, w4=layer.w4, in_signed=layer.in_signed, budget=layer.budget,
-        in_base=base(source, needed.words.start), in_plane=source.box.plane(config), in_h=len(needed.rows), in_w=len(needed.columns),
+        in_base=base(source, first), in_plane=box.plane(config), in_h=len(box.rows), in_w=len(box.columns),
         in_words=packing.channel_words(config, inputs), in_tail=(inputs - 1) % config.word + 1,
         out_base=base(target, start), out_plane=target.box.plane(config), out_h=len(rows), out_w=len(columns),
         out_channels=part.stop - part.start, kernel_h=layer.kernel[0], kernel_w=layer.kernel[1],
-        stride_h=layer.stride[0] // needed.rows.step, stride_w=layer.stride[1] // needed.columns.step,
-        pad_top=needed.rows.start + layer.pad[0] - rows.start * layer.stride[0],
-        pad_left=needed.columns.start + layer.pad[1] - columns.start * layer.stride[1],
+        stride_h=layer.stride[0] // box.rows.step, stride_w=layer.stride[1] // box.columns.step,
+        pad_top=box.rows.start + layer.pad[0] - rows.start * layer.stride[0],
+        pad_left=box.columns.start + layer.pad[1] - columns.start * layer.stride[1],
         residual=residual is not None, residual_signed=layer.residual_signed, residual_base=base(residual, start) if residual else 0,
         residual_multiplier=layer.residual_multiplier, shift=layer.shift, clamp_low=layer.clamp[0], clamp_high=layer.clamp[1])
 
 
 def whole_layer(config: Config, part: Part, bases: dict[str, int]) -> Layer:
-    """The layer command where all tensors lie whole at ``bases``; nothing is skipped then."""
+    """The layer command where all tensors lie whole at ``bases``."""
     layer = part.layer
 
     def held(name, shape):
@@ -87,6 +87,4 @@ def whole_layer(config: Config, part: Part, bases: dict[str, int]) -> Layer:
 
     residual = held(layer.residual, layer.out_shape) if layer.residual is not None else None
     rows, columns = (range(size) for size in layer.out_shape[:2])
-    made = command(config, part, rows, columns, held(layer.input, layer.in_shape), held(layer.name, layer.out_shape), residual)
-    return replace(made, in_h=layer.in_shape[0], in_w=layer.in_shape[1], stride_h=layer.stride[0], stride_w=layer.stride[1],
-                   pad_top=layer.pad[0], pad_left=layer.pad[1])
+    return command(config, part, rows, columns, held(layer.input, layer.in_shape), held(layer.name, layer.out_shape), residual)

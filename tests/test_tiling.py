@@ -8,15 +8,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compiler import schedule, tiling
-from compiler.network import Conv, NetworkError, identity
+from compiler import fusion, schedule, tiling
+from compiler.network import Conv, NetworkError, Pool, identity
 from compiler.passes import Compute, Deliver, Fetch, timing
 from compiler.quantized import run
 from compiler.resident import COPY, copy_of
 from compiler.tile import needs
 from golden.machine import Machine
 from sdp.config import NAMED
-from sdp.program import Kind, decode
+from sdp.program import Kind, decode, encode
+from sim.compare import differences
+from sim.harness import Harness
 from tests import large
 from tests.test_schedule import conv, network_of, networks, quantized
 
@@ -190,9 +192,49 @@ def test_a_frame_of_several_passes_is_no_single_program():
     network, codes = quantized(network_of([conv(np.random.default_rng(0), "y", "x", 12, 12)], (9, 9, 12)), TINY)
     compiled = schedule.compile(network, TINY)
     assert len(compiled.report()) == len(compiled.passes) == 1
-    compiled = schedule.compile(dataclasses.replace(network, layers=(network.layers[0], dataclasses.replace(network.layers[0], name="z", input="y"))), TINY)
+    again = dataclasses.replace(network.layers[0], name="z", input="y")
+    compiled = schedule.compile(dataclasses.replace(network, layers=(network.layers[0], again)), TINY)
     with pytest.raises(NetworkError, match=r"^network 'n' is 2 programs per frame on 'tiny', not one$"):
         compiled.frame(codes[0])
+
+
+def test_fusing_keeps_a_tensor_on_the_chip_if_all_its_readers_want_one_box_of_it():
+    rng, config = np.random.default_rng(0), dataclasses.replace(TINY, activation_words=256)
+    nodes = [depthwise(rng, "d", "x", 9), conv(rng, "p", "d", 9, 9, 1), conv(rng, "q", "p", 9, 9, 1, residual="p"), depthwise(rng, "e", "p", 9)]
+    network, codes = quantized(network_of(nodes, (20, 20, 9)), config, count=1)
+    d, p, q, e = network.layers
+    assert fusion.make(config, (d, p, q), {"q"}, 1 << 30) is None, "input and residual are one"
+    assert fusion.spans((p, q, e), 0, range(4)) is None, "nothing reads q"
+    assert fusion.spans((p, dataclasses.replace(e, residual="p")), 0, range(4)) is None, "a halo for one reader only"
+    assert [(span.out, span.inside) for span in fusion.spans((d, p, e), 0, range(4, 8))] == [
+        (range(3, 9), range(2, 10)), (range(3, 9), range(3, 9)), (range(4, 8), range(3, 9))]
+    compiled = assert_passes_agree(network, codes, config)
+    assert any("fused" in step.name for step in compiled.passes)
+
+
+def test_fusing_saves_traffic_where_layers_are_short():
+    network = large.mobilenet(NAMED["large"].group)
+    fused = schedule.compile(network, NAMED["large"])
+    apart = [tiling.make(NAMED["large"], layer) for layer in network.layers]
+    assert sum(step.cycles for step in fused.passes) < 0.85 * sum(step.cycles for step in apart)
+    assert sum(sum(step.traffic) for step in fused.passes) < 0.6 * sum(sum(step.traffic) for step in apart)
+
+
+def test_passes_on_the_hardware():
+    """Tiles, halos, fused layers, depthwise layers and additions: every code, cycle and counter of the RTL is the golden machine's."""
+    rng, config = np.random.default_rng(1), NAMED["tiny"]
+    nodes = [conv(rng, "a", "x", 24, 24, stride=(2, 1), relu=True), conv(rng, "b", "a", 24, 24, residual="a"),
+             Pool(name="m", input="b", kind="max", kernel=(3, 2), stride=(2, 1), pad=(1, 0, 1, 1)), identity("s", "m", residual="m", relu=True),
+             depthwise(rng, "d", "s", 24), conv(rng, "y", "d", 24, 9, 1)]
+    network, codes = quantized(network_of(nodes, (22, 30, 24)), config, count=1)
+    compiled = assert_passes_agree(network, codes, config)
+    assert len(compiled.passes) > 2
+    frame = compiled.run_golden(Machine(config), codes)
+    streams = compiled.programs({name: tensor[0] for name, tensor in frame.tensors.items()})
+    setup, *runs = Harness(config).run([encode(config, compiled.setup()), *streams])
+    assert setup.ok
+    for step, run_, expected in zip(compiled.passes, runs, frame.results, strict=True):
+        assert not differences(config, run_, expected), step.name
 
 
 @pytest.mark.parametrize("made, config", [
