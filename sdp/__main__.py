@@ -34,6 +34,10 @@ def _owned_by(module):
 VERBS = {
     "verilog": (_verilog, "write build/CONFIG/accelerator.v and accelerator.json"),
     "lint": (_lint, "the same, checked with Verilator's lint"),
+    "check": (_owned_by("compiler.check"), "can this network run? everything that is in the way, or the table of its layers"),
+    "run": (_owned_by("sim.run"), "a network on test data: accuracy, cycles, every code of the hardware compared; report.json and report.html"),
+    "diff": (_owned_by("sim.diff"), "where hardware and golden model part: layer, tile, pixel, channel, then the first wrong signal"),
+    "disassemble": (_owned_by("sim.programs"), "the listing of a program file"),
     "demo": (_owned_by("examples.digits.demo"), "a trained network classifies real images on the generated Verilog, compared bit for bit"),
     "area": (_owned_by("synth.area"), "synthesize and report area per unit"),
     "bench": (_owned_by("sim.bench"), "measure utilization, linearity in the budget, and the speed of the simulations"),
@@ -48,15 +52,43 @@ def _parser():
     for verb, (_, text) in VERBS.items():
         sub = verbs.add_parser(verb, help=text, description=text)
         sub.add_argument("--config", default="small", help=f"{', '.join(NAMED)} or a .toml file (default: %(default)s)")
-        sub.add_argument("--out", type=Path, default=Path("build"), help="folder for what is made (default: %(default)s)")
+        folder = None if verb == "run" else Path("build")
+        sub.add_argument("--out", type=Path, default=folder, help=f"folder for what is made (default: {folder or 'build/run/NAME'})")
         if verb == "area":
             sub.add_argument("--liberty", type=Path, help="cell library, a .lib file; without it areas are NAND2 equivalents")
         if verb in ("fuzz", "bench", "demo"):
             sub.add_argument("-n", "--number", type=_positive, help="how many layers, cycles or images (default: fitting)")
             sub.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
-        if verb == "fuzz":
+        if verb in ("check", "run"):
+            sub.add_argument("model", type=Path, help="an ONNX file")
+        if verb == "run":
+            _run_arguments(sub)
+        if verb == "diff":
+            sub.add_argument("file", type=Path, nargs="?", help="a folder that 'sdp run' made, or a program file")
+            sub.add_argument("--verilog", type=Path, help="the Verilog to look into (default: generated now)")
+            sub.add_argument("--no-waves", action="store_true", help="do not look for the signal, which needs a slower simulation")
+        if verb == "disassemble":
+            sub.add_argument("file", type=Path, help="a program file, a folder that 'sdp run' made, or an ONNX file")
+        if verb in ("fuzz", "diff"):
             sub.add_argument("--case", help="one layer, as a failure report names it: 'seed=1 kernel_h=3 ...'")
     return parser
+
+
+def _run_arguments(sub):
+    sub.add_argument("--test", type=Path, required=True, help="npz with images x and labels y")
+    sub.add_argument("--calibration", type=Path, required=True, help="npz with images x, of which none should be a test image")
+    sub.add_argument("--preprocess", default="none", help="none, raw, cifar10-resnet20, or 'scale=1/255 mean=.5,.5,.5 std=.2,.2,.2' (default: %(default)s)")
+    sub.add_argument("--max-loss", type=_loss, default=1.0, help="accuracy that may be lost, in percentage points (default: %(default)s)")
+    sub.add_argument("--images", type=_positive, help="how many test images (default: all)")
+    sub.add_argument("--rtl-images", type=_positive, default=10, help="how many of them on the simulated hardware (default: %(default)s)")
+    sub.add_argument("--calibration-images", type=_positive, help="how many calibration images (default: all)")
+
+
+def _loss(text):
+    value = float(text)
+    if not 0 < value <= 100:
+        raise argparse.ArgumentTypeError(f"{value}, but must be above 0 and at most 100 points")
+    return value
 
 
 def _positive(text):
