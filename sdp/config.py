@@ -53,9 +53,9 @@ class Config:
     columns: int = 8
     ports: int = 4
     outputs: int = 8
-    reduction: int = 2304
+    reduction: int = 4608
     activation_words: int = 4096
-    weight_words: int = 512
+    weight_words: int = 1024
     scale_words: int = 256
     scale_bits: int = 16
     log_layers: int = 64
