@@ -21,17 +21,17 @@ from sdp.config import Config
 __all__ = ["Bound", "Loss", "Tradeoff", "Verified", "choose", "search"]
 FLOOR = 1e-6
 """Smallest increase of the divergence that is told from none."""
-MEASURED = {True: (2, 3, 4, 6, 9), False: (3, 5, 8, 12)}
+MEASURED = {True: (2, 3, 4, 6), False: (4, 8)}
 """Budgets whose loss is measured in every layer, with weights of one digit and of two; others are interpolated."""
 TRIALS = 6
 """Networks that are fitted and measured as a whole, per round."""
-IMAGES = 128
-"""Of images to fit to and of those behind them: so many are used for the sensitivities."""
+IMAGES = 64
+"""Of images to fit to, and twice as many of those behind them, are used for the sensitivities."""
 
 
 @dataclass(frozen=True, eq=False)
 class Verified:
-    """One point of the trade-off: a network that was fitted and measured on all calibration images."""
+    """One point of the trade-off: a network that was fitted and measured on all calibration images; ``loss``: beyond exact 8 bit."""
 
     cycles: int
     loss: Loss
@@ -50,7 +50,7 @@ class Tradeoff:
 def part(calibration: Calibration, images: int = IMAGES) -> Calibration:
     """The calibration with fewer images."""
     behind = len(calibration.tensors[calibration.network.input]) - calibration.fit
-    at = np.r_[: min(images, calibration.fit), calibration.fit : calibration.fit + min(images, behind)]
+    at = np.r_[: min(images, calibration.fit), calibration.fit + np.linspace(0, behind, min(2 * images, behind), endpoint=False).astype(int)]
     return replace(calibration, tensors={name: tensor[at] for name, tensor in calibration.tensors.items()}, fit=min(images, calibration.fit),
                    _wanted={})
 
@@ -69,66 +69,76 @@ class _Search:
                     self.costs[node.name, (budget, w4)] = cycles(replace(layer, budget=budget))
         self.modes = [False, True][: 1 + allow_w4]
         self.verified: dict[tuple, Verified] = {}
+        self.exact = Point(calibration, config, {name: (self.most, False) for name in self.names}, correct=options["correct"], weights="nearest")
 
     def cycles(self, modes: dict[str, Mode]) -> int:
         return self.elsewhere + sum(self.costs[name, mode] for name, mode in modes.items())
 
-    def losses(self, around: dict[str, Mode]) -> dict[str, dict[Mode, float]]:
-        """Increase of the divergence by each layer's modes, from its exact one."""
-        point, found = Point(self.small, self.config, around, **self.options), {}
-        exact = (self.most, False)
-        for name in self.names:
-            wanted = [(k, w4) for w4 in self.modes for k in MEASURED[w4] if k < self.most]
-            measured = {mode: point.changed(name, mode).divergence for mode in [exact, *wanted]}
-            base = measured.pop(exact)
-            found[name] = interpolated({mode: value - base for mode, value in measured.items()}, range(1, self.most), FLOOR)
-            # Budgets above the largest measured one cost nothing that was seen; below the smallest they are not proposed.
-            found[name] = {mode: value for mode, value in found[name].items() if mode[0] >= min(MEASURED[mode[1]])} | {exact: 0.0}
-            self.report(f"sensitivity of {name}")
-        return found
+    def losses(self, around: dict[str, Mode]) -> tuple[float, dict[str, dict[Mode, float]]]:
+        """(divergence at a working point, its increase by each layer's modes).
 
-    def curve(self, losses: dict[str, dict[Mode, float]]) -> list[tuple[float, dict[str, Mode]]]:
-        """(sum of the losses, modes) of the networks that are best at some price of a cycle, by falling cycles."""
+        From the exact network all modes are seen, most of them interpolated; elsewhere a layer's next ones.
+        """
+        point, found, exact = Point(self.small, self.config, around, **self.options), {}, (self.most, False)
+        base = point.loss.divergence
+        for name in self.names:
+            if around[name] == exact:
+                measured = {(k, w4): point.changed(name, (k, w4)).divergence - base for w4 in self.modes for k in MEASURED[w4] if k < self.most}
+                measured = interpolated(measured, range(1, self.most), FLOOR)
+                # Below the smallest measured budget nothing is known.
+                found[name] = {mode: value for mode, value in measured.items() if mode[0] >= min(MEASURED[mode[1]])} | {exact: 0.0}
+            else:
+                k, w4 = around[name]
+                steps = [(k - 1, w4), (k + 1, w4)] + [(k, not w4)] * (len(self.modes) > 1)
+                steps = [mode for mode in steps if 1 <= mode[0] < self.most and self.costs[name, mode] != self.costs[name, around[name]]]
+                found[name] = {mode: point.changed(name, mode).divergence - base for mode in steps} | {around[name]: 0.0}
+            self.report(f"sensitivity of {name}")
+        return base, found
+
+    def curve(self, base: float, losses: dict[str, dict[Mode, float]]) -> list[tuple[float, dict[str, Mode]]]:
+        """(expected divergence, modes) of the networks that are best at some price of a cycle, by falling cycles."""
         found = {}
         for price in np.geomspace(1e-12, 1e-1, 400):
             modes = {name: min(losses[name], key=lambda mode: (losses[name][mode] + price * self.costs[name, mode], -mode[0])) for name in self.names}
-            found[tuple(modes.items())] = sum(losses[name][mode] for name, mode in modes.items()), modes
+            found[tuple(modes.items())] = base + sum(losses[name][mode] for name, mode in modes.items()), modes
         return sorted(found.values(), key=lambda item: -self.cycles(item[1]))
 
     def verify(self, modes: dict[str, Mode]) -> Verified:
         key = tuple(sorted(modes.items()))
         if key not in self.verified:
             point = Point(self.calibration, self.config, modes, **self.options)
-            self.verified[key] = Verified(self.cycles(modes), point.loss, modes, point.network)
-            self.report(f"{self.cycles(modes)} cycles, divergence {point.loss.divergence:.4f}, points {point.loss.points:.2f} +- {point.loss.error:.2f}")
+            loss = point.loss.beyond(self.exact.loss)
+            self.verified[key] = Verified(self.cycles(modes), loss, modes, point.network)
+            self.report(f"{self.cycles(modes)} cycles, divergence {loss.divergence:.4f}, points {loss.points:.2f} +- {loss.error:.2f}")
         return self.verified[key]
 
     def descend(self, curve: list[tuple[float, dict[str, Mode]]]) -> None:
         """Bisection on the curve, the guess from the last trial's ratio of measured to summed losses."""
         low, high, ratio = 0, len(curve) - 1, None
+        base = curve[0][0] if len(curve) else 0.0
         for _ in range(TRIALS):
             if low > high:
                 return
             at = (low + high) // 2
             if ratio is not None:
-                at = int(np.clip(sum(total * ratio <= 1 for total, _ in curve) - 1, low, high))
+                at = int(np.clip(sum((total - base) * ratio <= 1 for total, _ in curve) - 1, low, high))
             result = self.verify(curve[at][1])
             excess = result.loss.excess(self.bound)
             low, high = (at + 1, high) if excess <= 1 else (low, at - 1)
-            ratio = excess / max(curve[at][0], FLOOR)
+            ratio = excess / max(curve[at][0] - base, FLOOR)
 
     def best(self) -> Verified | None:
         return min((v for v in self.verified.values() if v.loss.within(self.bound)), key=lambda v: v.cycles, default=None)
 
 
 def search(calibration: Calibration, config: Config, cycles: Callable[[QuantizedLayer], int], bound: Bound, *, allow_w4: bool = True,
-           correct: bool = True, refit: bool = True, rounds: int = 2, progress: Progress | None = None) -> Tradeoff:
+           correct: bool = True, weights: str = "fitted", rounds: int = 2, progress: Progress | None = None) -> Tradeoff:
     """The trade-off of cycles and loss.
 
     Parameters
     ----------
     cycles : cycles of a layer at its budget and weight mode
-    correct, refit : as in :func:`compiler.correction.step`
+    correct, weights : as in :func:`compiler.correction.step`
     rounds : how often sensitivities are measured
     progress : shows the search, if given
     """
@@ -138,17 +148,18 @@ def search(calibration: Calibration, config: Config, cycles: Callable[[Quantized
         if progress:
             progress.update(task, advance=1, description=text)
 
-    state = _Search(calibration, config, cycles, bound, allow_w4, {"correct": correct, "refit": refit}, report)
+    state = _Search(calibration, config, cycles, bound, allow_w4, {"correct": correct, "weights": weights}, report)
     exact = {name: (2 * config.group, False) for name in state.names}
     around = exact
     for _ in range(rounds):
-        state.descend(state.curve(state.losses(around)))
+        state.descend(state.curve(*state.losses(around)))
         best = state.best()
         if best is None or best.modes == around:
             break
         around = best.modes
-    points = sorted(state.verified.values(), key=lambda v: -v.cycles)
-    return Tradeoff(points, state.best() or state.verify(exact))
+    plain = Verified(state.cycles(exact), state.exact.loss.beyond(state.exact.loss), exact, state.exact.network)
+    points = sorted([plain, *state.verified.values()], key=lambda v: -v.cycles)
+    return Tradeoff(points, state.best() or plain)
 
 
 def choose(calibration: Calibration, config: Config, cycles: Callable[[QuantizedLayer], int], bound: Bound, **options) -> QuantizedNetwork:

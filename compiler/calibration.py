@@ -13,6 +13,8 @@ SAMPLES_MASKED = 24_000
 """The same where every scale takes a selection."""
 ROWS = 24_576
 """Output pixels of a layer that its weights and corrections are fitted to."""
+PIXELS = 64
+"""Of them, in one image at most."""
 PERCENTILE = 99.99
 RANGES = ("peak", "percentile", "error", "masked")
 """Rules for the scale: the largest value, a percentile, the least squared error, the least squared error after the selection."""
@@ -23,7 +25,8 @@ class Calibration:
     """Every tensor (n, h, w, c), the scale of its codes and whether they are signed.
 
     ``fit``: the first images, which layers are fitted to; those behind them are only to measure losses on. ``ranges``: the rule that
-    the scales follow; by ``masked`` they depend on the budgets, see :meth:`at`.
+    the scales follow; by ``masked`` they depend on the budgets, see :meth:`at`. ``temperature``: of the network's probabilities, see
+    :mod:`compiler.loss`.
     """
 
     network: Network
@@ -32,6 +35,7 @@ class Calibration:
     signed: dict[str, bool]
     fit: int
     ranges: str = "masked"
+    temperature: float = 1.0
     _scales: dict[tuple, float] = field(default_factory=dict, repr=False)
     _wanted: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
@@ -70,7 +74,8 @@ class Calibration:
         """Output pixels (image, y, x) that a layer is fitted to: always the same ones."""
         _, height, width, _ = self.tensors[node.name].shape
         total = self.fit * height * width
-        at = np.arange(total) if total <= ROWS else np.sort(np.random.default_rng(total).choice(total, ROWS, replace=False))
+        count = min(total, ROWS, self.fit * PIXELS)
+        at = np.arange(total) if total == count else np.sort(np.random.default_rng(total).choice(total, count, replace=False))
         return at // (height * width), at // width % height, at % width
 
     def wanted(self, node: Node) -> np.ndarray:
@@ -95,7 +100,7 @@ def _keeps(network: Network, node: Node) -> bool:
     return isinstance(node, Pool) and node.kind == "max" and node.residual is None and node.name not in network.codes
 
 
-def calibrate(network: Network, images: np.ndarray, ranges: str = "masked", fit: int | None = None) -> Calibration:
+def calibrate(network: Network, images: np.ndarray, ranges: str = "masked", fit: int | None = None, temperature: float = 1.0) -> Calibration:
     """The network on ``images`` (n, h, w, c).
 
     Parameters
@@ -115,7 +120,7 @@ def calibrate(network: Network, images: np.ndarray, ranges: str = "masked", fit:
     scales = {network.input: scale(network.input)}
     for node in network.nodes:
         scales[node.name] = scales[node.input] if _keeps(network, node) else scale(node.name)
-    return Calibration(network, tensors, scales, signed, fit, ranges)
+    return Calibration(network, tensors, scales, signed, fit, ranges, temperature)
 
 
 def activation_scale(values: np.ndarray, signed: bool, ranges: str = "error") -> float:

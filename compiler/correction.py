@@ -42,14 +42,15 @@ def correct_layer(layer: QuantizedLayer, accumulators: np.ndarray, wanted: np.nd
 
 
 def step(layer: QuantizedLayer, tensors: dict[str, np.ndarray], calibration: Calibration, config: Config, *, correct: bool = True,
-         refit: bool = False) -> tuple[QuantizedLayer, np.ndarray]:
+         weights: str = "nearest") -> tuple[QuantizedLayer, np.ndarray]:
     """Fits one layer and runs it: (layer, output codes).
 
     Parameters
     ----------
     tensors : codes of the integer network so far
     correct : gain and bias by :func:`correct_layer`
-    refit : weights by :mod:`compiler.rounding`; those that came quantised stay, unless they are to have one digit
+    weights : ``nearest``, as they are; by :mod:`compiler.rounding`, ``feedback``: rounded with feedback, ``fitted``: solved anew before; those
+        that came quantised stay, unless they are to have one digit
     """
     codes = tensors[layer.input]
     masked = select(codes, layer.budget, config.group) if layer.kind is Kind.CONV else codes
@@ -57,27 +58,27 @@ def step(layer: QuantizedLayer, tensors: dict[str, np.ndarray], calibration: Cal
     exact = layer.kind is not Kind.CONV or layer.budget == 2 * config.group and not layer.w4
     # A network that came as integers stays what it is where nothing is left out of it.
     own = isinstance(node, Conv) and node.weight_scale is not None
-    if not (correct or refit) or layer.weights is None or own and exact:
+    if not correct and weights == "nearest" or layer.weights is None or own and exact:
         return layer, finish(layer, sums(layer, masked), tensors)
     rows, wanted = calibration.rows(node), calibration.wanted(node)
     if layer.residual is not None:
         wanted = wanted - tensors[layer.residual][rows] * calibration.scales[layer.residual]
-    if refit and layer.kind is Kind.CONV and (layer.w4 or not own):
+    if weights != "nearest" and layer.kind is Kind.CONV and (layer.w4 or not own):
         view = windows(masked, layer.kernel, layer.stride, layer.pad, layer.out_shape[:2])
         inputs = view[rows].reshape(len(wanted), -1)
         weight = node.weight.transpose(2, 3, 1, 0).reshape(inputs.shape[1], -1).astype(np.float64)
-        layer = rounding.fit(layer, inputs, wanted, weight, calibration.fit, config)
+        layer = rounding.fit(layer, inputs, wanted, weight, config, calibration.fit if weights == "fitted" else None)
     accumulators = sums(layer, masked)
     if correct:
         layer = correct_layer(layer, accumulators[rows], wanted, config)
     return layer, finish(layer, accumulators, tensors)
 
 
-def correct(network: QuantizedNetwork, calibration: Calibration, config: Config, *, correct: bool = True, refit: bool = False) -> QuantizedNetwork:
+def correct(network: QuantizedNetwork, calibration: Calibration, config: Config, *, correct: bool = True, weights: str = "nearest") -> QuantizedNetwork:
     """The network with every layer fitted on what the fitted ones before it yield."""
     calibration = calibration.at({layer.name: (layer.budget, layer.w4) for layer in network.layers if layer.kind is Kind.CONV}, config.group)
     tensors = {network.input: network.pack(network.encode(calibration.tensors[network.input][: calibration.fit]))}
     for layer in network.layers:
-        layer, tensors[layer.name] = step(layer, tensors, calibration, config, correct=correct, refit=refit)
+        layer, tensors[layer.name] = step(layer, tensors, calibration, config, correct=correct, weights=weights)
         network = network.replace(layer)
     return network

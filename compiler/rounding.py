@@ -24,8 +24,14 @@ WIDTHS = {False: (1.0, 0.93), True: (0.75, 0.82, 0.9, 0.96, 1.0, 1.06, 1.14, 1.2
 """Scales that are tried for each output channel, relative to the one of the least weight error."""
 
 
-def solve(inputs: np.ndarray, wanted: np.ndarray, weight: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
-    """(weights, Hessian): ``inputs @ weights`` closest to ``wanted``, up to a constant per output.
+def hessian_of(inputs: np.ndarray) -> np.ndarray:
+    """Mean products of centred inputs (rows, reduction): what an error of the weights costs, once the bias makes up for its mean."""
+    inputs = inputs - inputs.mean(axis=0)
+    return (inputs.T @ inputs).astype(np.float64) / len(inputs)
+
+
+def solve(inputs: np.ndarray, wanted: np.ndarray, weight: np.ndarray, hessian: np.ndarray, ridge: float) -> np.ndarray:
+    """Weights with which ``inputs @ weights`` is closest to ``wanted``, up to a constant per output.
 
     Parameters
     ----------
@@ -33,12 +39,10 @@ def solve(inputs: np.ndarray, wanted: np.ndarray, weight: np.ndarray, ridge: flo
     wanted : float32 (rows, outputs)
     weight : float64 (reduction, outputs), what an input without data keeps
     """
-    inputs = inputs - inputs.mean(axis=0)
-    hessian = (inputs.T @ inputs).astype(np.float64) / len(inputs)
-    target = (inputs.T @ (wanted - wanted.mean(axis=0)).astype(np.float32)).astype(np.float64) / len(inputs)
+    wanted = (wanted - wanted.mean(axis=0)).astype(np.float32)
+    target = (inputs.T @ wanted).astype(np.float64) / len(inputs)
     pull = max(float(np.trace(hessian)) / len(hessian), 1e-12) * ridge
-    damped = hessian + pull * np.eye(len(hessian))
-    return np.linalg.solve(damped, target + pull * weight), hessian
+    return np.linalg.solve(hessian + pull * np.eye(len(hessian)), target + pull * weight)
 
 
 def feedback(weight: np.ndarray, hessian: np.ndarray, scale: np.ndarray, w4: bool) -> np.ndarray:
@@ -54,7 +58,7 @@ def feedback(weight: np.ndarray, hessian: np.ndarray, scale: np.ndarray, w4: boo
     return codes
 
 
-def fit(layer: QuantizedLayer, inputs: np.ndarray, wanted: np.ndarray, weight: np.ndarray, images: int, config: Config) -> QuantizedLayer:
+def fit(layer: QuantizedLayer, inputs: np.ndarray, wanted: np.ndarray, weight: np.ndarray, config: Config, images: int | None) -> QuantizedLayer:
     """``layer`` with weights, their scales and the multipliers fitted; the bias is left to :mod:`compiler.correction`.
 
     Parameters
@@ -62,10 +66,13 @@ def fit(layer: QuantizedLayer, inputs: np.ndarray, wanted: np.ndarray, weight: n
     inputs : masked codes in windows (rows, reduction)
     wanted : real values (rows, outputs), before bias, residual and ReLU
     weight : float weights (reduction, outputs)
-    images : how many the rows are from
+    images : how many the rows are from; none: the weights are only rounded, not solved anew
     """
-    ridge = RIDGE + SCARCE * len(weight) / min(len(inputs), PIXELS * images)
-    weight, hessian = solve(inputs.astype(np.float32), (wanted / layer.in_scale).astype(np.float32), weight, ridge)
+    inputs = inputs.astype(np.float32)
+    hessian = hessian_of(inputs)
+    if images is not None:
+        ridge = RIDGE + SCARCE * len(weight) / min(len(inputs), PIXELS * images)
+        weight = solve(inputs, wanted / layer.in_scale, weight, hessian, ridge)
     outputs, widths = weight.shape[1], np.array(WIDTHS[layer.w4])
     # Scales lie on the grid of the multipliers.
     step = layer.weight_scale / layer.multiplier

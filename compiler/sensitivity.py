@@ -23,12 +23,12 @@ Mode = tuple[int, bool]
 class Point:
     """A fitted network with the codes of all its tensors on the calibration images.
 
-    ``modes``: of all layers that sum over channels; ``refit``: weights are fitted to masked codes, else only gain and bias (``correct``).
+    ``modes``: of all layers that sum over channels; ``correct``, ``weights``: as in :func:`compiler.correction.step`.
     """
 
-    def __init__(self, calibration: Calibration, config: Config, modes: dict[str, Mode], *, correct: bool, refit: bool):
+    def __init__(self, calibration: Calibration, config: Config, modes: dict[str, Mode], *, correct: bool, weights: str):
         self.config, self.modes, self.all = config, modes, calibration
-        self.options = {"correct": correct, "refit": refit}
+        self.options = {"correct": correct, "weights": weights}
         self.calibration = calibration.at(modes, config.group)
         self.nodes = {node.name: node for node in calibration.network.nodes}
         network = quantize(calibration, config, modes)
@@ -44,7 +44,9 @@ class Point:
 
     def _loss(self, tensors: dict[str, np.ndarray], scale: float) -> Loss:
         last = self.network.layers[-1].name
-        return loss(self.all.tensors[last], tensors[last] * scale)
+        # On images that nothing was fitted to, if there are any.
+        at = slice(self.all.fit if self.all.fit < len(tensors[last]) else 0, None)
+        return loss(self.all.tensors[last][at], tensors[last][at] * scale, self.all.temperature)
 
     def changed(self, name: str, mode: Mode) -> Loss:
         """The loss with one layer in another mode: that layer and those whose scales change with it are fitted anew, others are not."""
