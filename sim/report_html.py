@@ -93,8 +93,8 @@ groups of {report["group"]}; {_count(report["images"])} test images, {_count(rep
 {_headline(report)}
 {_section("What differs", f"<ul class=wrong>{problems}</ul>") if problems else ""}
 {_section("Where the time goes", stacked(cycles), "Cycles of each layer, one image.")}
-<div class="pair">{_section("Trade-off", curve, "Accuracy expected to be lost, estimated on calibration images, against cycles of all layers; each point is a network that was "
-                            "fitted and measured.") if curve else ""}
+<div class="pair">{_section("Trade-off", curve, "Accuracy expected to be lost, estimated on calibration images, against cycles of all layers; "
+                            "each point is a network that was fitted and measured.") if curve else ""}
 {_section("Largest contributors to error", _contributors(report), "Error power over signal power that a layer adds on its own.")}</div>
 {_section("Layers", _table(report))}
 </main></body></html>
