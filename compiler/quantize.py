@@ -90,5 +90,5 @@ def quantize(calibration: Calibration, config: Config, modes: dict[str, tuple[in
     calibration = calibration.at(modes or {}, config.group)
     layers = tuple(quantize_layer(calibration, node, config, *(modes or {}).get(node.name, exact)) for node in network.nodes)
     return QuantizedNetwork(name=network.name, input=network.input, input_shape=network.input_shape, layers=layers,
-                            input_scale=calibration.scales[network.input], input_signed=calibration.signed[network.input],
+                            input_scale=calibration.scales[network.input], input_signed=calibration.signed[network.input], input_limits=calibration.limits(network.input),
                             packing=packing_of(network, config.group))

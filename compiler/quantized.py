@@ -86,7 +86,10 @@ class Packing:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedNetwork:
-    """``input_shape`` is the host's; ``packing``, if any, comes between it and the tensor ``input`` in memory."""
+    """``input_shape`` is the host's; ``packing``, if any, comes between it and the tensor ``input`` in memory.
+
+    ``input_limits``: lowest and highest code of the input.
+    """
 
     name: str
     input: str
@@ -95,6 +98,7 @@ class QuantizedNetwork:
     input_signed: bool
     packing: Packing | None
     layers: tuple[QuantizedLayer, ...]
+    input_limits: tuple[int, int] | None = None
 
     @property
     def memory_shape(self) -> Shape:
@@ -105,7 +109,7 @@ class QuantizedNetwork:
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Images (n, h, w, c) in real values to codes, int16."""
-        low, high = (-127, 127) if self.input_signed else (0, 255)
+        low, high = self.input_limits or ((-127, 127) if self.input_signed else (0, 255))
         return np.clip(np.rint(np.asarray(images) / self.input_scale), low, high).astype(np.int16)
 
     def pack(self, codes: np.ndarray) -> np.ndarray:

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 from compiler import budget, correction, onnx_import, schedule
-from compiler.network import Conv, Network, Pool
+from compiler.calibration import RANGES, masked_scale
+from compiler.network import Conv, Network, Pool, identity
 from compiler.quantize import activation_scale, calibrate, fit_shift, nearest, quantize, weight_scales
-from compiler.quantized import Packing, run
+from compiler.quantized import Packing, logits, run
 from examples.digits import data
+from golden import term_select
 from golden.weights import W4_VALUES
 from sdp.config import NAMED
 from sdp.program import Kind
+from tests import onnx_models, test_onnx_quantized
 
 DIGITS = Path(__file__).parents[1] / "examples/digits/digits.onnx"
 CONFIG = NAMED["small"]
@@ -50,7 +53,9 @@ def by_loops(layer, image, residual) -> np.ndarray:
             row, column = y * layer.stride[0] + ky - layer.pad[0], x * layer.stride[1] + kx - layer.pad[1]
             if 0 <= row < image.shape[0] and 0 <= column < image.shape[1]:
                 seen.append((image[row, column], ky, kx))
-        if layer.kind is Kind.CONV:
+        if layer.kind is Kind.DEPTHWISE:
+            value = sum(int(codes[channel]) * int(layer.weights[ky, kx, channel]) for codes, ky, kx in seen)
+        elif layer.kind is Kind.CONV:
             value = sum(int(c) * int(w) for codes, ky, kx in seen for c, w in zip(codes, layer.weights[ky, kx, :, channel]))
         else:
             value = (max if layer.kind is Kind.MAX else sum)(int(codes[channel]) for codes, _, _ in seen)
@@ -150,6 +155,75 @@ def test_correction_lowers_the_error(calibration, split):
         return np.square(network.decode(run(network, network.encode(images), CONFIG.group)["logits"]) - wanted).mean()
 
     assert error(correction.correct(network, calibration, CONFIG)) < 0.9 * error(network)
+
+
+def test_a_quantised_network_keeps_its_codes(tmp_path):
+    """Its own scales and weights: the integers are those that its executor rounds to, except where multipliers of 16 bits decide a tie."""
+    nodes, tensors = test_onnx_quantized.network(np.uint8(0))
+    read = onnx_import.read(onnx_models.save(tmp_path / "n.onnx", nodes, tensors))
+    images = 2 * np.random.default_rng(3).normal(size=(10, *read.input_shape)).astype(np.float32)
+    calibration = calibrate(read, images)
+    network, real = quantize(calibration, CONFIG), read.run(images)
+    assert [layer.clamp for layer in network.layers][:3] == [(0, 255), (-128, 127), (0, 255)]
+    for fitted in (network, correction.correct(network, calibration, CONFIG, weights="fitted")):
+        codes = fitted.encode(images)
+        np.testing.assert_allclose(codes * fitted.input_scale, real[read.input], atol=1e-6)
+        for name, found in run(fitted, codes, CONFIG.group).items():
+            steps = np.abs(found - np.rint(real[name] / read.codes[name].scale))
+            assert steps.max() <= 1 and (steps > 0).mean() < 0.02, name
+
+
+def test_depthwise_clip_and_addition():
+    """Against loops in integers: a depthwise layer, one with an upper bound, an addition of its own."""
+    rng = np.random.default_rng(4)
+    weight = rng.normal(size=(9, 1, 3, 3)).astype(np.float32)
+    network = Network(name="n", input="x", input_shape=(6, 5, 9), nodes=(
+        Conv(name="a", input="x", weight=weight, bias=rng.normal(size=9).astype(np.float32), pad=(1,) * 4, depthwise=True, relu=True, clip=2.0),
+        Conv(name="b", input="a", weight=rng.normal(size=(9, 9, 1, 1)).astype(np.float32), bias=np.zeros(9, dtype=np.float32)),
+        identity("s", "b", residual="a", relu=True)))
+    images = rng.normal(size=(8, 6, 5, 9)).astype(np.float32)
+    calibration = calibrate(network, images)
+    quantized, real = quantize(calibration, CONFIG), network.run(images)
+    assert [layer.kind for layer in quantized.layers] == [Kind.DEPTHWISE, Kind.CONV, Kind.SUM] and quantized.layers[0].macs == 6 * 5 * 9 * 9
+    for fitted in (quantized, correction.correct(quantized, calibration, CONFIG, weights="fitted")):
+        tensors = run(fitted, fitted.encode(images), CONFIG.group) | {"x": fitted.encode(images)}
+        for layer in fitted.layers:
+            np.testing.assert_array_equal(tensors[layer.name][0], by_loops(layer, tensors[layer.input][0], tensors["a"][0] if layer.residual else None))
+            error = np.abs(fitted.decode(tensors[layer.name], layer.name) - real[layer.name])
+            assert error.mean() < 0.02 * np.abs(real[layer.name]).max(), layer.name
+        assert tensors["a"].max() * fitted.layers[0].out_scale == pytest.approx(2.0, rel=0.01)
+
+
+def test_logits_come_in_batches(calibration, split):
+    network, images = quantize(calibration, CONFIG), split["test"].images[:37]
+    together = network.decode(run(network, network.encode(images), CONFIG.group)["logits"]).reshape(37, -1)
+    seen = []
+    np.testing.assert_array_equal(logits(network, images, CONFIG.group, seen.append), together)
+    assert sum(seen) == 37
+
+
+@pytest.mark.parametrize("budget", [1, 3, 6])
+def test_ranges_after_the_selection(budget):
+    """The scale of least error with a budget is not that of whole codes."""
+    values = np.abs(np.random.default_rng(5).standard_t(3, size=(500, 16)))
+
+    def error(scale):
+        codes = np.clip(np.rint(values / scale), 0, 255).astype(np.int16)
+        return np.square(values - term_select.select(codes, budget, 8)[0] * scale).mean()
+
+    assert error(masked_scale(values, False, budget, False, 8)) <= error(activation_scale(values, False))
+
+
+@pytest.mark.parametrize("ranges", RANGES)
+def test_every_rule_of_ranges(ranges, split):
+    calibration = calibrate(onnx_import.read(DIGITS), split["calibration"].images[:32], ranges)
+    modes = {node.name: (3, True) for node in calibration.network.nodes}
+    assert (calibration.at(modes, CONFIG.group).scales != calibration.scales) == (ranges == "masked")
+
+
+def test_unknown_rule():
+    with pytest.raises(ValueError, match="^ranges = 'best', but must be one of peak, percentile, error, masked$"):
+        calibrate(onnx_import.read(DIGITS), np.zeros((1, 8, 8, 1)), "best")
 
 
 def test_search(calibration, split):
