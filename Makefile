@@ -8,7 +8,7 @@ OPTIONS = --config $(CONFIG)
 NUMBER = $(if $(N),--number $(N))
 
 .DEFAULT_GOAL := help
-.PHONY: help environment verilog test fuzz demo area lint bench clean
+.PHONY: help environment verilog test fuzz demo networks area lint bench clean
 
 help: ## this list
 	@echo 'make TARGET [CONFIG=tiny|small|medium|large|FILE.toml] [LIBERTY=FILE.lib] [N=NUMBER]'
@@ -28,6 +28,9 @@ fuzz: environment ## N random programs, hardware against golden model
 
 demo: environment ## a network from ONNX to accuracy, cycles and area
 	@$(PYTHON) -m sdp demo $(OPTIONS) $(NUMBER)
+
+networks: environment ## the three networks of ../shared: accuracy, cycles, every code on the RTL
+	@$(PYTHON) -m sim.networks $(OPTIONS) $(if $(N),--images $(N))
 
 area: environment ## area per unit, with the built-in cell library or LIBERTY
 	@$(PYTHON) -m sdp area $(OPTIONS) $(if $(LIBERTY),--liberty $(LIBERTY))

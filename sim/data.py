@@ -77,8 +77,10 @@ class Data:
 
 
 def load(path: str | Path, shape: Shape, preprocess: Preprocess = NAMED["none"], *, classes: int | None = None, limit: int | None = None,
-         what: str = "data") -> Data:
+         what: str = "data", labels_optional: bool = False) -> Data:
     """The first ``limit`` images (all if none), and their labels if the number of ``classes`` is given.
+
+    ``labels_optional``: a file without labels will do.
 
     Raises
     ------
@@ -86,7 +88,7 @@ def load(path: str | Path, shape: Shape, preprocess: Preprocess = NAMED["none"],
         A missing file, one that is no npz, missing keys, wrong shapes, no images, values that are no numbers, labels out of range.
     """
     where = f"{what} {Path(path).name!r}"
-    arrays = _arrays(path, where, ("x", "y") if classes is not None else ("x",))
+    arrays = _arrays(path, where, ("x", "y") if classes is not None else ("x",), ("y",) if labels_optional else ())
     raw = arrays["x"]
     if not len(raw):
         raise DataError(f"{where}: there are no images in it")
@@ -97,7 +99,7 @@ def load(path: str | Path, shape: Shape, preprocess: Preprocess = NAMED["none"],
         bad = int((~np.isfinite(images)).any(axis=(1, 2, 3)).argmax())
         raise DataError(f"{where}: x holds NaN or infinite values, first in image {bad}")
     labels = None
-    if classes is not None:
+    if classes is not None and "y" in arrays:
         labels = _labels(arrays["y"], len(raw), classes, where)[:limit]
     return Data(preprocess.apply(images), labels)
 
@@ -108,7 +110,7 @@ def overlap(test: Data, calibration: Data) -> int:
     return sum(image.tobytes() in seen for image in test.images)
 
 
-def _arrays(path, where, names) -> dict[str, np.ndarray]:
+def _arrays(path, where, names, optional) -> dict[str, np.ndarray]:
     if not Path(path).is_file():
         raise DataError(f"{where}: there is no file {path}")
     try:
@@ -116,10 +118,10 @@ def _arrays(path, where, names) -> dict[str, np.ndarray]:
         if isinstance(loaded, np.ndarray):
             raise DataError(f"{where}: is a single array, but must be an npz with {' and '.join(names)}")
         with loaded as file:
-            missing = [name for name in names if name not in file]
+            missing = [name for name in names if name not in file and name not in optional]
             if missing:
                 raise DataError(f"{where}: has no array {' and '.join(map(repr, missing))}, only {', '.join(file.files) or 'nothing'}")
-            return {name: file[name] for name in names}
+            return {name: file[name] for name in names if name in file}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, DataError):
             raise

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from compiler import budget, loss, onnx_import, quantize, schedule
+from compiler import flow as optimizer
+from compiler import importance, onnx_import, quantize, schedule
+from compiler.loss import Bound
 from compiler.network import Network, NetworkError
 from compiler.quantized import QuantizedNetwork, accumulate, finish, run
 from golden.machine import Machine
@@ -33,10 +35,12 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """``sdp``: the network with the modes that the search found; ``exact``: all terms, weights of two digits; ``curve``: the trade-off."""
+    """``sdp``: the network with the modes that the search found; ``exact``: all terms, weights of two digits; ``curve``: the trade-off;
+    ``reference``: the float network with channels scaled as those of ``sdp`` are."""
 
     sdp: QuantizedNetwork
     exact: QuantizedNetwork
+    reference: Network
     curve: list[Point]
 
 
@@ -48,22 +52,18 @@ def read(model: str | Path) -> Network:
         return onnx_import.read(model)
     except NetworkError as error:
         raise FlowError(str(error)) from None
-    except Exception as error:
-        if type(error).__module__.startswith("google.protobuf"):
-            raise FlowError(f"model {Path(model).name!r}: is no ONNX file that can be read") from None
-        raise
 
 
-def choose(network: Network, images: np.ndarray, config: Config, max_loss: float, progress: Progress | None = None) -> Chosen:
-    """Quantise, and choose budgets and weight modes; ``max_loss`` in percentage points of accuracy.
-
-    Losses are measured on blends of two images, too: a network knows the images that it was trained with too well.
-    """
-    mixed = loss.blends(network, images, len(images)) if len(images) > 1 else images
-    calibration = quantize.calibrate(network, np.concatenate([images, mixed]), fit=len(images))
-    found = budget.search(calibration, config, lambda layer: schedule.cycles(config, layer), budget.Bound(points=max_loss), progress=progress)
-    curve = [Point(point.cycles, point.loss.points, point.loss.divergence) for point in found.points]
-    return Chosen(found.best.network, quantize.quantize(calibration, config), curve)
+def choose(network: Network, images: np.ndarray, labels: np.ndarray | None, config: Config, max_loss: float, progress: Progress | None = None) -> Chosen:
+    """Quantise, and choose budgets and weight modes; ``max_loss`` beyond exact 8 bit, in percentage points of accuracy."""
+    try:
+        exact = quantize.quantize(quantize.calibrate(network, images), config)
+        found = optimizer.optimize(network, images, labels, config, lambda layer: schedule.cycles(config, layer), Bound(points=max_loss), progress=progress)
+    except NetworkError as error:
+        raise FlowError(str(error)) from None
+    reference = importance.equalize(network, images, found.strength) if found.strength else network
+    curve = [Point(point.cycles, point.loss.points, point.loss.divergence) for point in found.tradeoff.points]
+    return Chosen(found.network, exact, reference, curve)
 
 
 def compile(network: QuantizedNetwork, config: Config) -> schedule.Compiled:

@@ -87,7 +87,7 @@ def report_of(name: str, config: Config, compiled, measured: Measured, chosen: f
     }
 
 
-def measure(args, console: Console, network, compiled, exact, test: data.Data, harness: Harness) -> Measured:
+def measure(args, console: Console, reference, compiled, exact, chosen, test: data.Data, harness: Harness) -> Measured:
     config = args.config
     runner, fixed = accuracy.onnx_runner(args.model)
     kinds = {"float": (runner, fixed or BATCH), "int8": (lambda x: flow.logits(exact.network, x, config), BATCH),
@@ -108,7 +108,7 @@ def measure(args, console: Console, network, compiled, exact, test: data.Data, h
     seen, said = runs[1].codes.reshape(len(shown), -1), logits["sdp"][: len(shown)]
     if not np.array_equal(seen, said):
         runs[1].problems.append(f"{int((seen != said).sum())} codes of the golden machine differ from the integer model's")
-    return Measured(test.labels, logits, *runs, flow.noise(network, compiled.network, test.images[:SNR_IMAGES], config))
+    return Measured(test.labels, logits, *runs, flow.noise(reference, chosen, test.images[:SNR_IMAGES], config))
 
 
 def show(console: Console, report: dict) -> None:
@@ -145,18 +145,21 @@ def main(args) -> int:
     shapes = network.shapes()
     classes = math.prod(shapes[network.nodes[-1].name])
     test = data.load(args.test, network.input_shape, preprocess, classes=classes, limit=args.images, what="test data")
-    calibration = data.load(args.calibration, network.input_shape, preprocess, limit=args.calibration_images, what="calibration data")
+    calibration = data.load(args.calibration, network.input_shape, preprocess, classes=classes, limit=args.calibration_images, what="calibration data",
+                            labels_optional=True)
+    if len(calibration) < 16:
+        raise data.DataError(f"calibration data {args.calibration.name!r}: {len(calibration)} images are too few, it takes 16 at least")
     if common := data.overlap(test, calibration):
         print(f"warning: {common} of {len(test)} test images are calibration images, too; accuracy may be too good", file=sys.stderr)
     out = Path(args.out) if args.out else Path("build") / "run" / stem
     out.mkdir(parents=True, exist_ok=True)
     with progress_bar(console) as bar:
-        chosen = flow.choose(network, calibration.images, config, args.max_loss, bar)
+        chosen = flow.choose(network, calibration.images, calibration.labels, config, args.max_loss, bar)
     compiled, exact = flow.compile(chosen.sdp, config), flow.compile(chosen.exact, config)
     made = [Path(path) for path in verilog.emit(config, out)]
     if not any(Path("build/sim").glob(f"harness-{config.name}-*")):
         console.print("building the simulation, once per configuration: a minute or two ...")
-    measured = measure(args, console, network, compiled, exact, test, Harness(config, made[0]))
+    measured = measure(args, console, chosen.reference, compiled, exact, chosen.sdp, test, Harness(config, made[0]))
     report = report_of(stem, config, compiled, measured, chosen, args.max_loss)
     first = flow.programs(compiled, compiled.network.encode(test.images[0]))
     (out / "program.bin").write_bytes(programs.pack(first))
