@@ -21,7 +21,7 @@ from sdp.config import Config
 __all__ = ["Bound", "Loss", "Tradeoff", "Verified", "choose", "search"]
 FLOOR = 1e-6
 """Smallest increase of the divergence that is told from none."""
-MEASURED = {True: (2, 3, 4, 6), False: (4, 8)}
+MEASURED = {True: (2, 3, 4, 6), False: (4, 8, 12)}
 """Budgets whose loss is measured in every layer, with weights of one digit and of two; others are interpolated."""
 TRIALS = 6
 """Networks that are fitted and measured as a whole, per round."""

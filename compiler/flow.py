@@ -17,7 +17,7 @@ from sdp.config import Config
 
 HELD = 0.25
 """Share of the calibration images that no layer is fitted to while budgets are chosen: losses are measured on them and on their blends."""
-BLENDS = 512
+BLENDS = 1024
 """Blends of held images."""
 STRENGTHS = (0.0, 0.5, 1.0)
 """Importance that is tried."""
