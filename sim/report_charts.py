@@ -42,7 +42,6 @@ def _short(value: float) -> str:
 def tradeoff(points: list[dict], bound: float, chosen: int) -> str:
     """Loss against cycles: every network measured, the best ones joined, the bound dashed, the one that was taken filled."""
     points = sorted(points, key=lambda p: p["cycles"])
-    xs = nice(0, max(p["cycles"] for p in points))
     shown = [p for p in points if p["loss"] <= 4 * bound] or points
     xs = nice(min(p["cycles"] for p in shown) * 0.9, max(p["cycles"] for p in shown) * 1.03)
     ys = nice(min(0, min(p["loss"] for p in shown)), max(bound * 1.2, max(p["loss"] for p in shown)))
@@ -69,7 +68,7 @@ def tradeoff(points: list[dict], bound: float, chosen: int) -> str:
     path = " ".join(f"{x(p['cycles']):.1f},{y(p['loss']):.1f}" for p in front)
     parts.append(f'<polyline class="line" points="{path}"/>')
     taken = min(shown, key=lambda p: abs(p["cycles"] - chosen))
-    for p in shown:
+    for p in sorted(shown, key=lambda p: p is taken):
         parts.append(f'<circle class="{"taken" if p is taken else "point"}" cx="{x(p["cycles"]):.1f}" cy="{y(p["loss"]):.1f}" r="{7 if p is taken else 4.5}">'
                      f'<title>{p["cycles"]:,} cycles, loss {p["loss"]:.2f} points</title></circle>')
     side = "end" if x(taken["cycles"]) > WIDTH / 2 else "start"

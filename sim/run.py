@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,12 @@ def measure(args, console: Console, reference, compiled, exact, chosen, test: da
     return Measured(test.labels, logits, *runs, flow.noise(reference, chosen, test.images[:SNR_IMAGES], config))
 
 
+def worth_a_look(measured: Measured) -> int:
+    """The image whose programs are kept: the first one that differs, so that ``sdp diff`` finds it, or just the first."""
+    found = [re.match(r"image (\d+):", text) for run in (measured.plain, measured.traced) for text in run.problems]
+    return next((int(match[1]) for match in found if match), 0)
+
+
 def show(console: Console, report: dict) -> None:
     table = Table(title=f"{report['network']} on {report['config']}, per image", title_justify="left")
     for name in ("layer", "kind", "weights", "budget", "MACs", "formula", "hardware", "use", "empty", "SNR dB", "own dB"):
@@ -161,7 +168,7 @@ def main(args) -> int:
         console.print("building the simulation, once per configuration: a minute or two ...")
     measured = measure(args, console, chosen.reference, compiled, exact, chosen.sdp, test, Harness(config, made[0]))
     report = report_of(stem, config, compiled, measured, chosen, args.max_loss)
-    first = flow.programs(compiled, compiled.network.encode(test.images[0]))
+    first = flow.programs(compiled, compiled.network.encode(test.images[worth_a_look(measured)]))
     (out / "program.bin").write_bytes(programs.pack(first))
     (out / "program.txt").write_text(programs.listing(config, first, [[], report["program_layers"]]))
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
