@@ -1,8 +1,8 @@
 """Budgets and weight modes of all layers: the fewest cycles at a bounded loss on calibration images.
 
-Sensitivities of single layers (:mod:`compiler.sensitivity`) propose a curve of networks, each the best for one price of a cycle in loss. A few of
-them are fitted and measured as a whole; how far the sum of the single losses was off corrects the next proposal. Then the single
-losses are measured again around the best network found, where they are truer than around the exact one.
+First one budget for all layers but the first and the last. Around the smallest that keeps the bound, sensitivities of single layers
+(:mod:`compiler.sensitivity`) propose a curve of networks, each the best for one price of a cycle in loss. A few of them are fitted and measured as
+a whole; how far the sum of the single losses was off corrects the next proposal. Then again around the best network found.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,8 @@ FLOOR = 1e-6
 """Smallest increase of the divergence that is told from none."""
 MEASURED = {True: (2, 3, 4, 6), False: (4, 8, 12)}
 """Budgets whose loss is measured in every layer, with weights of one digit and of two; others are interpolated."""
+UNIFORM = (8, 6, 5, 4, 3)
+"""Budgets for all layers that are tried first, until one breaks the bound."""
 TRIALS = 6
 """Networks that are fitted and measured as a whole, per round."""
 IMAGES = 64
@@ -127,6 +129,12 @@ class _Search:
             low, high = (at + 1, high) if excess <= 1 else (low, at - 1)
             ratio = excess / max(curve[at][0] - base, FLOOR)
 
+    def uniform(self) -> None:
+        for budget in (k for k in UNIFORM if k < self.most):
+            edges = {name: (self.most, False) for name in (self.names[0], self.names[-1])}
+            if not self.verify({name: (budget, self.modes[-1]) for name in self.names} | edges).loss.within(self.bound):
+                return
+
     def best(self) -> Verified | None:
         return min((v for v in self.verified.values() if v.loss.within(self.bound)), key=lambda v: v.cycles, default=None)
 
@@ -150,7 +158,8 @@ def search(calibration: Calibration, config: Config, cycles: Callable[[Quantized
 
     state = _Search(calibration, config, cycles, bound, allow_w4, {"correct": correct, "weights": weights}, report)
     exact = {name: (2 * config.group, False) for name in state.names}
-    around = exact
+    state.uniform()
+    around = state.best().modes if state.best() else exact
     for _ in range(rounds):
         state.descend(state.curve(*state.losses(around)))
         best = state.best()
