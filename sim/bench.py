@@ -32,7 +32,8 @@ def layers(config: Config) -> list[tuple[str, Case]]:
     """Convolutions of residual networks for CIFAR-10 and their input layer, whose windows the host lays out as 27 channels."""
     found = [("64 channels, 16x16", convolution(64, 16, k, True)) for k in BUDGETS if k <= 2 * config.group]
     for channels, size in ((16, 32), (32, 16), (64, 8)):
-        found += [(f"{channels} channels, {size}x{size}", convolution(channels, size, k, w4)) for w4 in (False, True) for k in (4, 6, 8, 16) if k <= 2 * config.group]
+        modes = [(k, w4) for w4 in (False, True) for k in (4, 6, 8, 16) if k <= 2 * config.group]
+        found += [(f"{channels} channels, {size}x{size}", convolution(channels, size, k, w4)) for k, w4 in modes]
     found += [("input, 3 channels, 32x32", convolution(27, 32, k, w4, 16, 1)) for k, w4 in ((16, False), (8, False), (6, True))]
     return found
 
@@ -63,7 +64,8 @@ def utilization(config: Config, harness: Harness, console: Console) -> tuple[lis
         table.add_column(column, justify="left" if column == "3x3 convolution" else "right")
     for (name, case), program, run in zip(named, programs, got):
         split = causes(config, case, next(c for c in program if isinstance(c, Layer)))
-        row = {"layer": name, "weight_bits": 4 if case.w4 else 8, "budget": case.budget, "cycles": run.layers[0]["cycles"], **{k: round(v, 2) for k, v in split.items()}}
+        row = {"layer": name, "weight_bits": 4 if case.w4 else 8, "budget": case.budget, "cycles": run.layers[0]["cycles"]}
+        row |= {cause: round(percent, 2) for cause, percent in split.items()}
         rows.append(row)
         table.add_row(name, f"w{row['weight_bits']}", str(case.budget), f"{row['cycles']:,}", *(f"{v:.1f}" for v in split.values()))
     console.print(table)
@@ -72,7 +74,8 @@ def utilization(config: Config, harness: Harness, console: Console) -> tuple[lis
     line = [(row["budget"], row["cycles"]) for row in rows if row["layer"].startswith("64 channels, 16x16")]
     slope = sum(k * cycles for k, cycles in line) / sum(k * k for k, _ in line)
     worst = max(abs(cycles / (slope * k) - 1) for k, cycles in line)
-    console.print(f"time against precision: {', '.join(f'{k}: {cycles:,}' for k, cycles in line)} cycles; {slope:,.1f} per term of budget, at most {100 * worst:.2f} % off that line")
+    console.print(f"time against precision: {', '.join(f'{k}: {cycles:,}' for k, cycles in line)} cycles; {slope:,.1f} per term of budget, "
+                  f"at most {100 * worst:.2f} % off that line")
     for text in wrong:
         console.print(f"differs: {text}")
     return [*rows, {"linearity_percent": 100 * worst}], not wrong
@@ -92,10 +95,12 @@ def speed(config: Config, harness: Harness, console: Console, cycles_wanted: int
     program.write_bytes(stream)
     expected = report.with_name("expected.bin")
     expected.write_bytes(golden.outputs.tobytes())
-    for name, simulator, fast in (("cocotb, Verilator, ports only visible", "verilator", True), ("cocotb, Verilator, its runner's settings", "verilator", False), ("cocotb, Icarus", "icarus", True)):
+    for name, simulator, fast in (("cocotb, Verilator, ports only visible", "verilator", True), ("cocotb, Verilator, its runner's settings", "verilator", False),
+                                  ("cocotb, Icarus", "icarus", True)):
         console.print(f"building and running: {name} ...")
         cocotb_runner.run(component, "accelerator", "sim.cocotb_stimulus", simulator=simulator, fast=fast,
-                          env={"SDP_STIMULUS": program.resolve(), "SDP_REPORT": report.resolve(), "SDP_EXPECTED": expected.resolve(), "SDP_WORD": config.word, "SDP_CYCLES": cycles})
+                          env={"SDP_STIMULUS": program.resolve(), "SDP_REPORT": report.resolve(), "SDP_EXPECTED": expected.resolve(),
+                               "SDP_WORD": config.word, "SDP_CYCLES": cycles})
         rows.append({"simulation": name, **json.loads(report.read_text())})
     table = Table(title=f"simulation of {config.name}, the same program", title_justify="left")
     for column in ("simulation", "cycles", "cycles/s", "times slower than the harness"):

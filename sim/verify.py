@@ -8,12 +8,17 @@ import numpy as np
 from compiler.schedule import Compiled
 from golden.cycles import layer_cycles
 from golden.machine import Machine
+from sdp import UserError
 from sdp.program import Layer, encode
 from sim.compare import differences
 from sim.harness import Harness
 
 BATCH = 64
 """Images that the golden machine computes at once: bounds its memory."""
+
+
+class LogError(UserError, ValueError):
+    """A network of more layers than the machine's log holds: their cycles could not be compared one by one."""
 
 
 @dataclass
@@ -65,7 +70,7 @@ def verify(compiled: Compiled, harness: Harness, codes: np.ndarray, *, trace: bo
     for name, command in zip(parts, (c for c in program if isinstance(c, Layer)), strict=True):
         reports[name].cycles_model += layer_cycles(config, command).total
     if len(parts) > config.log_layers:
-        raise ValueError(f"the network runs {len(parts)} layers, the layer log of {config.name!r} holds {config.log_layers}")
+        raise LogError(f"the network runs {len(parts)} layers, the layer log of {config.name!r} holds {config.log_layers}")
     result = Verification(len(codes), list(reports.values()), np.zeros(0), 0)
     frames = [encode(config, compiled.frame(image, trace)) for image in codes]
     got = harness.run([setup, *frames], progress)
