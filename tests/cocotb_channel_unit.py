@@ -39,7 +39,8 @@ async def window(bench, taps, inside, weights, gaps, rng, check, weighted):
     for n, (word, is_inside) in enumerate(zip(taps, inside)):
         while rng.random() < gaps:
             await bench.cycle(
-                step=0, ahead=0, slots=rng.getrandbits(10 * CONFIG.word), beat=pack(beat_layout(CONFIG), {"inside": rng.randrange(2)}), word=rng.getrandbits(8 * CONFIG.word))
+                step=0, ahead=0, slots=rng.getrandbits(10 * CONFIG.word),
+                beat=pack(beat_layout(CONFIG), {"inside": rng.randrange(2)}), word=rng.getrandbits(8 * CONFIG.word))
             check()
             assert bench["weight_enable"] == 0
         # The address of the weights goes out a cycle before they are needed.
