@@ -210,7 +210,7 @@ def _build(config, verilog, build_dir, trace):
         "-Wno-fatal", "-Wno-lint", "-Wno-SYMRSVDWORD",
         "--x-assign", "fast", "--x-initial", "unique", "--output-split", "20000", "-j", str(os.cpu_count() or 1),
         "-CFLAGS", f"-DSDP_WORD={config.word} -DSDP_LOG_LAYERS={config.log_layers}",
-        "-MAKEFLAGS", "OPT_FAST=-O3 OPT_SLOW=-O1 OPT_GLOBAL=-O2",
+        "-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O1 OPT_GLOBAL=-O2",
         *(["--trace-vcd"] if trace else []),
     ]
     version = f"{executable} {verilator_version(executable)}"
