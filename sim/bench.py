@@ -118,7 +118,7 @@ def main(args) -> int:
         console = Console(width=132)
     config, begin = args.config, time.perf_counter()
     console.print("building the simulation ...")
-    harness = Harness(config)
+    harness = Harness(config, tuned=True)
     measured, equal = utilization(config, harness, console)
     report = {"config": config.name, "utilization": measured, "speed": speed(config, harness, console, args.number or 200_000)}
     path = Path(args.out) / config.name / "bench.json"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sdp.config import Config
-from sdp.program import Error
+from sdp.program import Error, encode
 from sdp.registers import LOG_FIELDS, STATUS_DONE, STATUS_ERROR, c_header
 from sim.build_cache import BUILD, cached_build, content_hash
 from sim.toolchain import ToolError, find_verilator, run_tool, verilator_environment, verilator_version
@@ -78,9 +78,10 @@ class Harness:
     ----------
     verilog : path of ``accelerator.v`` or its text; made from ``config`` if left out
     trace : build with waveforms, several times slower
+    tuned : compile twice, the second time with the profile of a training run: worth it for long simulations
     """
 
-    def __init__(self, config: Config, verilog: str | Path | None = None, build_dir: str | Path = BUILD, *, trace: bool = False):
+    def __init__(self, config: Config, verilog: str | Path | None = None, build_dir: str | Path = BUILD, *, trace: bool = False, tuned: bool = False):
         self.config, self.trace = config, trace
         if verilog is None:
             from hw.accelerator import Accelerator
@@ -88,7 +89,7 @@ class Harness:
 
             verilog = export(Accelerator(config), "accelerator")
         text = verilog if isinstance(verilog, str) and "\n" in verilog else Path(verilog).read_text()
-        self.folder = _build(config, text, Path(build_dir), trace)
+        self.folder = _build(config, text, Path(build_dir), trace, tuned)
         self.cycles_per_second = 0.0
         """Of the latest ``run``."""
 
@@ -202,7 +203,7 @@ def _share(value: float) -> int:
     return min(255, round(256 * value))
 
 
-def _build(config, verilog, build_dir, trace):
+def _build(config, verilog, build_dir, trace, tuned):
     source = Path(__file__).with_name("harness.cpp")
     executable = find_verilator()
     arguments = [
@@ -214,14 +215,38 @@ def _build(config, verilog, build_dir, trace):
         *(["--trace-vcd"] if trace else []),
     ]
     version = f"{executable} {verilator_version(executable)}"
-    digest = content_hash(verilog, source.read_bytes(), c_header(), version, " ".join(arguments))
+    digest = content_hash(verilog, source.read_bytes(), c_header(), version, " ".join(arguments), str(tuned))
 
     def make(folder):
         (folder / "accelerator.v").write_text(verilog)
         (folder / "sdp_registers.h").write_text(c_header())
         (folder / "harness.cpp").write_bytes(source.read_bytes())
-        run_tool([executable, *arguments, "-CFLAGS", f"-I{folder}", "-Mdir", str(folder / "obj"), "-o", str(folder / "harness"),
-                  str(folder / "accelerator.v"), str(folder / "harness.cpp")],
-                 env=verilator_environment(), what="building the simulation with Verilator")
+
+        def compile(*flags):
+            run_tool([executable, *arguments, "-CFLAGS", f"-I{folder}", *flags, "-Mdir", str(folder / "obj"), "-o", str(folder / "harness"),
+                      str(folder / "accelerator.v"), str(folder / "harness.cpp")], env=verilator_environment(), what="building the simulation with Verilator")
+
+        if not tuned:
+            return compile()
+        profile = folder / "profile"
+        compile("-CFLAGS", f"-fprofile-generate={profile}", "-LDFLAGS", "-fprofile-generate")
+        _train(config, folder)
+        # Same places, new flags: what make would take for up to date must go.
+        for path in [path for pattern in ("*.o", "*.a", "*.gch", "*.d") for path in (folder / "obj").glob(pattern)]:
+            path.unlink()
+        compile("-CFLAGS", f"-fprofile-use={profile} -fprofile-correction -Wno-missing-profile")
 
     return cached_build(build_dir / f"harness-{config.name}-{digest}", make)
+
+
+def _train(config, folder):
+    """Runs layers as networks have them, so that the compiler learns which branches are taken."""
+    from sim.random_layer import Case, build, fits
+
+    cases = [Case(seed=n, w4=n % 2, budget=budget, channels_in=32, channels_out=32, in_h=8, in_w=16, kernel_h=3, kernel_w=3, residual=n % 2,
+                  pad_top=1, pad_left=1, pad_bottom=1, pad_right=1) for n, budget in enumerate((3, 5, 2, 8))]
+    cases += [Case(seed=9, kind=2, channels_in=32, channels_out=32, in_h=8, in_w=8, kernel_h=8, kernel_w=8)]
+    stream = encode(config, build(config, [case for case in cases if fits(config, case)]))
+    (folder / "training").write_bytes(struct.pack("<Q", 4) + (struct.pack("<Q", len(stream)) + stream) * 4)
+    run_tool([str(folder / "harness"), str(folder / "training"), str(folder / "trained"), str(LIMIT), "0", "0", "1", "0", "", "0", "0", "0"],
+             what="the simulation's training run")
