@@ -23,23 +23,23 @@ verilog: environment ## write build/CONFIG/accelerator.v and its description
 test: environment ## all tests: golden model, compiler, hardware under Icarus and Verilator
 	@$(PYTHON) -m pytest -q -n $(JOBS)
 
-fuzz: environment ## N random programs, hardware against golden model
+fuzz: environment ## N random layers, hardware against golden model
 	@$(PYTHON) -m sdp fuzz $(OPTIONS) $(NUMBER)
 
-demo: environment ## a network from ONNX to accuracy, cycles and area
+demo: environment ## a trained network classifies real images on the generated Verilog, compared bit for bit
 	@$(PYTHON) -m sdp demo $(OPTIONS) $(NUMBER)
 
 networks: environment ## the three networks of ../shared: accuracy, cycles, every code on the RTL
 	@$(PYTHON) -m sim.networks $(OPTIONS) $(if $(N),--images $(N))
 
-area: environment ## area per unit, with the built-in cell library or LIBERTY
+area: environment ## area per unit, in NAND2 equivalents or with LIBERTY
 	@$(PYTHON) -m sdp area $(OPTIONS) $(if $(LIBERTY),--liberty $(LIBERTY))
 
 lint: environment ## Verilator's lint of the generated Verilog, ruff of the sources
 	@$(PYTHON) -m sdp lint $(OPTIONS)
 	@$(PYTHON) -m ruff check
 
-bench: environment ## speed of the simulations
+bench: environment ## use of the multipliers, time against budget, speed of the simulations
 	@$(PYTHON) -m sdp bench $(OPTIONS) $(NUMBER)
 
 clean: ## remove what was made, the environment excepted
