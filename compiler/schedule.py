@@ -20,7 +20,8 @@ from compiler.tile import whole_layer
 from golden.cycles import layer_cycles
 from golden.machine import Machine, Result
 from sdp.config import Config
-from sdp.program import Command, End, Load, Opcode, ProgramError, check_layer, encode, memory_words
+from sdp.encoding import encode
+from sdp.program import Command, End, Load, Opcode, ProgramError, check_layer, memory_words
 
 __all__ = ["Compiled", "Frame", "Output", "compile", "cycles", "plane", "tensor_words"]
 

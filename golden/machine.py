@@ -12,6 +12,7 @@ from golden.term_select import select, to_signed
 from golden.weights import decode_digit, slot_bytes, unpack_slots
 from sdp import UserError
 from sdp.config import Config
+from sdp.encoding import decode
 from sdp.program import (
     Command,
     End,
@@ -24,7 +25,6 @@ from sdp.program import (
     Store,
     beats_per_word,
     check_layer,
-    decode,
     header_beats,
 )
 

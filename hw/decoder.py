@@ -1,4 +1,4 @@
-"""Command decoder: one input stream carries everything; ``sdp.program`` is its format."""
+"""Command decoder: one input stream carries everything; ``sdp.encoding`` is its format, ``sdp.program`` its fields."""
 
 from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring

@@ -1,7 +1,6 @@
-"""The program format: one byte stream of commands that both the golden machine and the hardware execute.
+"""The program format: the commands that both the golden machine and the hardware execute, their fields, and what these may hold.
 
-A program is a sequence of commands, each padded to whole beats of ``lanes * group`` bytes, little endian. A command is a header of
-32-bit words and, for loads, the data. The last beat of the ``end`` command carries the stream's ``last`` flag and nothing else does.
+A command is a header of 32-bit words and, for loads, the data; :mod:`sdp.encoding` makes a stream of them, :mod:`sdp.listing` a text.
 
 ========  =============================================  =============================================================
 command   header words                                   effect
@@ -20,7 +19,7 @@ Tensors lie in activation memory as planes of ``lanes * group`` channels, pixel 
 """
 
 import enum
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -232,52 +231,6 @@ def header_beats(config: Config, opcode: Opcode) -> int:
     return -(-HEADER_WORDS[opcode] // config.header_words)
 
 
-def _header(command: Command) -> list[int]:
-    match command:
-        case Load():
-            return [command.opcode | command.sync << 8, command.address, len(command.data)]
-        case Layer():
-            words = [0] * LAYER_WORDS
-            words[0] = Opcode.LAYER
-            for f in FIELDS:
-                words[f.word] |= (int(getattr(command, f.name)) & ((1 << f.bits) - 1)) << f.lsb
-            return words
-        case Store():
-            return [Opcode.STORE, command.address, command.count, command.tail]
-        case End():
-            return [Opcode.END]
-
-
-def encode(config: Config, commands: list[Command]) -> bytes:
-    """The byte stream of a program; a multiple of ``config.word`` bytes, ``last`` belongs to its final beat.
-
-    Raises
-    ------
-    ValueError
-        A field that does not fit its bits, or data of another width than the configuration's words.
-    """
-    parts = []
-    for command in commands:
-        if isinstance(command, Layer):
-            for f in FIELDS:
-                value, low = int(getattr(command, f.name)), -(1 << f.bits - 1) if f.signed else 0
-                if not low <= value < low + (1 << f.bits):
-                    raise ValueError(f"layer {command.tag!r}: {f.name} = {value} does not fit {f.bits} bits")
-        words = np.array(_header(command), dtype="<u4")
-        parts.append(np.pad(words, (0, -len(words) % config.header_words)).tobytes())
-        if isinstance(command, Load):
-            width = beats_per_word(config, command.opcode) * config.word
-            if command.data.ndim != 2 or command.data.shape[1] != width or command.data.dtype != np.uint8:
-                raise ValueError(f"{command.opcode.name} data: {command.data.dtype} {command.data.shape}, but must be uint8 (words, {width})")
-            parts.append(np.ascontiguousarray(command.data).tobytes())
-    return b"".join(parts)
-
-
-def _word_at(words: np.ndarray, f: Field) -> int:
-    value = int(words[f.word]) >> f.lsb & (1 << f.bits) - 1
-    return value - (1 << f.bits) if f.signed and value >> f.bits - 1 else value
-
-
 def check_layer(config: Config, layer: Layer) -> None:
     """The decoder's checks of a layer header; raises what the hardware reports."""
     for name, low, high, error in limits(config):
@@ -291,85 +244,3 @@ def check_layer(config: Config, layer: Layer) -> None:
     if layer.residual and layer.in_base // half == layer.residual_base // half:
         raise ProgramError(Error.RESIDUAL, f"layer {layer.tag!r}: input at {layer.in_base} and residual at {layer.residual_base} "
                            f"lie in the same half of the activation memory ({half} words each)")
-
-
-def decode(config: Config, stream: bytes) -> list[Command]:
-    """The commands of a byte stream, checked as the hardware's decoder checks them.
-
-    Raises
-    ------
-    ProgramError
-        With the code that the hardware's error register would show.
-    """
-    if len(stream) % config.word:
-        raise ProgramError(Error.TRUNCATED, f"{len(stream)} bytes are no whole number of beats of {config.word} bytes")
-    beats = np.frombuffer(stream, dtype=np.uint8).reshape(-1, config.word)
-    commands, at = [], 0
-
-    def take(count, what):
-        nonlocal at
-        # The beat that is flagged `last` must be the final beat of `end` and of nothing else.
-        if at + count > len(beats) or (at + count == len(beats) and what is not Opcode.END):
-            raise ProgramError(Error.TRUNCATED, f"the stream ends after {len(beats)} beats, inside a command that begins at or before beat {at} or before 'end'")
-        at += count
-        return beats[at - count : at]
-
-    while True:
-        if at == len(beats):
-            raise ProgramError(Error.TRUNCATED, "the stream is empty")
-        code = int(beats[at, 0])
-        if code not in Opcode.__members__.values():
-            raise ProgramError(Error.OPCODE, f"unknown command {code} at beat {at}, allowed are {min(Opcode)} ... {max(Opcode)}")
-        opcode = Opcode(code)
-        begin = at
-        words = np.frombuffer(take(header_beats(config, opcode), opcode).tobytes(), dtype="<u4")
-        match opcode:
-            case Opcode.LOAD_ACTIVATIONS | Opcode.LOAD_WEIGHTS | Opcode.LOAD_SCALES:
-                address, count = int(words[1]), int(words[2])
-                depth = memory_words(config, opcode)
-                if not (1 <= count <= depth and address + count <= depth):
-                    raise ProgramError(LOAD_ERROR[opcode], f"{opcode.name} at beat {begin}: words {address} ... {address + count - 1} of a memory of {depth}")
-                per_word = beats_per_word(config, opcode)
-                data = take(count * per_word, opcode).reshape(count, per_word * config.word)
-                commands.append(Load(opcode=opcode, address=address, data=data, sync=bool(words[0] >> 8 & 1)))
-            case Opcode.LAYER:
-                values = {f.name: _word_at(words, f) for f in FIELDS}
-                if values["kind"] not in Kind.__members__.values():
-                    raise ProgramError(Error.OPCODE, f"unknown kind of layer {values['kind']} at beat {begin}")
-                for name in ("w4", "in_signed", "residual", "residual_signed"):
-                    values[name] = bool(values[name])
-                values["kind"] = Kind(values["kind"])
-                layer = Layer(**values, tag=f"beat {begin}")
-                check_layer(config, layer)
-                commands.append(layer)
-            case Opcode.STORE:
-                address, count, tail = (int(w) for w in words[1:4])
-                depth = config.activation_words
-                if not (1 <= count <= depth and address + count <= depth):
-                    raise ProgramError(Error.ADDRESS, f"STORE at beat {begin}: words {address} ... {address + count - 1} of a memory of {depth}")
-                if not 1 <= tail <= config.word:
-                    raise ProgramError(Error.GEOMETRY, f"STORE at beat {begin}: tail = {tail}, allowed are 1 ... {config.word}")
-                commands.append(Store(address=address, count=count, tail=tail))
-            case Opcode.END:
-                if at != len(beats):
-                    raise ProgramError(Error.OVERLONG, f"{len(beats) - at} beats after 'end'")
-                commands.append(End())
-                return commands
-
-
-def disassemble(commands: list[Command]) -> str:
-    """A listing, one command per line; fields at their default are left out."""
-    lines = []
-    for command in commands:
-        match command:
-            case Load():
-                lines.append(f"{command.opcode.name.lower()} address={command.address} count={command.data.shape[-2]}{' sync' if command.sync else ''}")
-            case Layer():
-                shown = (f"{f.name}={int(getattr(command, f.name))}" for f in fields(command)
-                         if f.name not in ("tag", "kind") and getattr(command, f.name) != f.default)
-                lines.append(f"layer {command.kind.name.lower()} {' '.join(shown)}{f'  ; {command.tag}' if command.tag else ''}")
-            case Store():
-                lines.append(f"store address={command.address} count={command.count} tail={command.tail}")
-            case End():
-                lines.append("end")
-    return "\n".join(lines)

@@ -13,7 +13,8 @@ from golden.machine import Machine
 from hw.accelerator import Accelerator
 from hw.verilog import export
 from sdp.config import Config
-from sdp.program import Command, Layer, encode
+from sdp.encoding import encode
+from sdp.program import Command, Layer
 from sim import cocotb_runner
 from sim.compare import differences
 from sim.harness import Harness

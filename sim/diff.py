@@ -7,7 +7,8 @@ from pathlib import Path
 from golden.machine import Machine
 from sdp import UserError
 from sdp.config import Config
-from sdp.program import Command, Layer, decode, encode
+from sdp.encoding import decode, encode
+from sdp.program import Command, Layer
 from sim import locate, programs, signals
 from sim.compare import differences
 from sim.harness import Harness

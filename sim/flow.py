@@ -14,7 +14,7 @@ from compiler.quantized import QuantizedNetwork, accumulate, finish, run
 from golden.machine import Machine
 from sdp import UserError
 from sdp.config import Config
-from sdp.program import encode
+from sdp.encoding import encode
 
 BATCH = 64
 """Images at once in the float executor: bounds its memory."""

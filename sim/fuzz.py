@@ -7,7 +7,7 @@ from rich.progress import Progress
 
 from golden.machine import Machine
 from sdp.config import Config
-from sdp.program import encode
+from sdp.encoding import encode
 from sim.compare import differences
 from sim.harness import Harness
 from sim.random_layer import Case, CaseError, build, draw, fits

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sdp.config import Config
-from sdp.program import Error, encode
+from sdp.encoding import encode
+from sdp.program import Error
 from sdp.registers import LOG_FIELDS, STATUS_DONE, STATUS_ERROR, c_header
 from sim.build_cache import BUILD, cached_build, content_hash
 from sim.toolchain import ToolError, find_verilator, run_tool, verilator_environment, verilator_version

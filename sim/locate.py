@@ -9,7 +9,8 @@ from golden.cycles import CHECK, layer_cycles
 from golden.machine import Machine
 from golden.term_select import to_signed
 from sdp.config import Config
-from sdp.program import Command, End, Kind, Layer, Load, Opcode, Store, encode, header_beats
+from sdp.encoding import encode
+from sdp.program import Command, End, Kind, Layer, Load, Opcode, Store, header_beats
 from sim.harness import Harness
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from sdp import UserError
 from sdp.config import Config
-from sdp.program import Layer, decode, disassemble
+from sdp.encoding import decode
+from sdp.listing import disassemble
+from sdp.program import Layer
 
 
 class FileError(UserError, ValueError):

@@ -9,7 +9,8 @@ from compiler.schedule import Compiled
 from golden.cycles import layer_cycles
 from golden.machine import Machine
 from sdp import UserError
-from sdp.program import Layer, encode
+from sdp.encoding import encode
+from sdp.program import Layer
 from sim.compare import differences
 from sim.harness import Harness
 

@@ -11,7 +11,8 @@ from cocotb.triggers import ReadOnly, RisingEdge
 from golden.machine import Machine
 from sdp import registers as reg
 from sdp.config import NAMED
-from sdp.program import Error, encode
+from sdp.encoding import encode
+from sdp.program import Error
 from sim.random_layer import Case, build, draw
 from tests.malformed import malformed
 

@@ -6,7 +6,8 @@ import numpy as np
 from golden import cycles
 from golden.machine import Machine
 from hw.types import layer_layout, word_layout
-from sdp.program import FIELDS, End, Error, Kind, Layer, Load, Opcode, ProgramError, Store, beats_per_word, decode, encode, limits
+from sdp.encoding import decode, encode
+from sdp.program import FIELDS, End, Error, Kind, Layer, Load, Opcode, ProgramError, Store, beats_per_word, limits
 from tests import layers
 from tests.bench import SEED, Bench, config, generator, pack, unpack
 from tests.sizes import UNIT as UNIT_CONFIG

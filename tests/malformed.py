@@ -3,7 +3,8 @@
 import dataclasses
 
 from sdp.config import Config
-from sdp.program import ALIGNED, FIELDS, End, Error, Layer, Load, Opcode, Store, encode, limits
+from sdp.encoding import encode
+from sdp.program import ALIGNED, FIELDS, End, Error, Layer, Load, Opcode, Store, limits
 from sim.random_layer import Case, build
 
 

@@ -8,7 +8,7 @@ from golden.machine import Machine
 from hw.accelerator import Accelerator
 from hw.verilog import export
 from sdp.config import NAMED
-from sdp.program import encode
+from sdp.encoding import encode
 from sim.compare import differences
 from sim.fuzz import LAYERS_PER_PROGRAM, Fuzzer
 from sim.harness import Harness

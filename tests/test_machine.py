@@ -12,7 +12,8 @@ from golden.machine import HazardError, Machine
 from golden.output_stage import pack_scales, requantize
 from golden.term_select import select, sequence
 from golden.weights import W4_VALUES, pack, split_w8
-from sdp.program import End, Error, Kind, Layer, Load, Opcode, ProgramError, Store, encode
+from sdp.encoding import encode
+from sdp.program import End, Error, Kind, Layer, Load, Opcode, ProgramError, Store
 from sim.random_layer import build, draw
 from tests import reference
 from tests.sizes import UNIT

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdp.config import NAMED
+from sdp.encoding import decode, encode
+from sdp.listing import disassemble
 from sdp.program import (
     ALIGNED,
     FIELDS,
@@ -22,9 +24,6 @@ from sdp.program import (
     ProgramError,
     Store,
     check_layer,
-    decode,
-    disassemble,
-    encode,
     limits,
 )
 from tests.sizes import ALL, UNIT

@@ -14,7 +14,7 @@ from compiler.quantize import calibrate, quantize
 from compiler.quantized import run
 from golden.machine import Machine
 from golden.weights import W4_VALUES, unpack
-from sdp import program
+from sdp import encoding
 from sdp.config import NAMED
 from sdp.program import Layer, Load, Opcode
 
@@ -184,7 +184,7 @@ def test_digits_on_every_configuration():
             result = quantize(calibrate(network, images), config, {node.name: (budget, w4) for node in network.nodes})
             compiled = assert_machine_agrees(result, result.encode(images), config)
             commands = compiled.frame(result.encode(images)[0])
-            assert program.decode(config, program.encode(config, commands))
+            assert encoding.decode(config, encoding.encode(config, commands))
             assert sum(compiled.macs.values()) == sum(layer.macs for layer in result.layers)
 
 

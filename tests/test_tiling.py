@@ -16,7 +16,8 @@ from compiler.resident import COPY, copy_of
 from compiler.tile import needs
 from golden.machine import Machine
 from sdp.config import NAMED
-from sdp.program import Kind, decode, encode
+from sdp.encoding import decode, encode
+from sdp.program import Kind
 from sim.compare import differences
 from sim.harness import Harness
 from tests import large

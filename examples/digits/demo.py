@@ -13,7 +13,7 @@ from compiler import budget, onnx_import, quantize, schedule
 from examples.digits import data
 from hw import verilog
 from sdp.config import Config
-from sdp.program import disassemble
+from sdp.listing import disassemble
 from sim.harness import Harness
 from sim.verify import Verification, verify
 
