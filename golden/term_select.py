@@ -26,27 +26,36 @@ def keep(values: np.ndarray, budget: int, group: int) -> tuple[np.ndarray, np.nd
     The last axis is a multiple of ``group``. In each group the ``budget`` terms with the largest contribution (``16 * high`` or
     ``low``) are kept; ties go to the lower index; a zero part is never kept.
     """
-    magnitude = _magnitude(values).reshape(-1, group)
-    kept = np.empty((2, *magnitude.shape), dtype=bool)
-    for at in _chunks(len(magnitude)):
-        kept[0, at], kept[1, at] = (part.T for part in _keep(np.ascontiguousarray(magnitude[at].T), budget))
-    return kept[0].reshape(values.shape), kept[1].reshape(values.shape)
+    by_index = _by_index(np.abs(values).astype(np.uint8), group)
+    kept = np.empty((2, *by_index.shape), dtype=bool)
+    for at in _chunks(by_index):
+        kept[0][at], kept[1][at] = _keep(by_index[at], budget)
+    return _by_channel(kept[0], values.shape), _by_channel(kept[1], values.shape)
 
 
-_CHUNK = 1 << 13
+def _by_index(values: np.ndarray, group: int) -> np.ndarray:
+    """(..., channels) as (group, groups per pixel, pixels): a code's place in its group first. A view where channels lie in planes."""
+    planes = np.ascontiguousarray(np.moveaxis(values, -1, 0))
+    return planes.reshape(len(planes) // group, group, -1).swapaxes(0, 1)
+
+
+def _by_channel(by_index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The inverse of :func:`_by_index`, for a result of this shape: its channels lie in planes."""
+    return np.moveaxis(np.ascontiguousarray(by_index.swapaxes(0, 1)).reshape(shape[-1], *shape[:-1]), 0, -1)
+
+
+_CHUNK = 1 << 15
 """Groups at once: what stays in a core's cache."""
 
 
-def _chunks(groups: int) -> list[slice]:
-    return [slice(begin, begin + _CHUNK) for begin in range(0, groups, _CHUNK)]
-
-
-def _magnitude(values: np.ndarray) -> np.ndarray:
-    return np.abs(values).astype(np.uint8)
+def _chunks(by_index: np.ndarray) -> list[tuple[slice, slice, slice]]:
+    _, groups, pixels = by_index.shape
+    step = max(1, _CHUNK // max(1, groups))
+    return [(slice(None), slice(None), slice(begin, begin + step)) for begin in range(0, pixels, step)]
 
 
 def _keep(magnitude: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`keep` for magnitudes (group, groups): index by index over many groups, which keeps the loops over bytes.
+    """:func:`keep` for magnitudes (group, ...): index by index over many groups, so that all loops run over bytes side by side.
 
     A part's key orders it among all of its group: high before low, then the nibble, then the lower index. What is kept is what reaches
     the ``budget``-th largest key, found with a sorting network of minima and maxima.
@@ -56,14 +65,15 @@ def _keep(magnitude: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
         return magnitude > 15, magnitude & 15 > 0
     bits = (group - 1).bit_length()
     kind = np.uint8 if bits <= 3 else np.uint16
-    index = np.arange(group - 1, -1, -1, dtype=kind)[:, None]
-    nonzero = magnitude > 15
-    low = (magnitude & 15).astype(kind, copy=False) << bits | index
-    high = (magnitude >> 4).astype(kind, copy=False) << bits | index | nonzero.astype(kind) << (bits + 4)
+    index = np.arange(group - 1, -1, -1, dtype=kind).reshape(group, *[1] * (magnitude.ndim - 1))
+    # Products and quotients by constants, since NumPy's shifts take bytes one by one.
+    low = (magnitude & 15).astype(kind, copy=False) * kind(1 << bits) | index
+    high = (magnitude // 16).astype(kind, copy=False) * kind(1 << bits) | index
+    high |= (magnitude > 15).astype(kind) * kind(1 << bits + 4)
     top_high, top_low = (_largest(keys, min(budget, group)) for keys in (high, low))
     # The budget-th largest of two descending lists: the best of the splits that take i of one and the rest of the other.
     # Keys of zeros are below all others and below this least limit.
-    limit = np.full(magnitude.shape[1], 1 << bits, dtype=kind)
+    limit = np.full(magnitude.shape[1:], 1 << bits, dtype=kind)
     for i in range(max(0, budget - group), min(budget, group) + 1):
         ends = [top[count - 1] for top, count in ((top_high, i), (top_low, budget - i)) if count]
         np.maximum(limit, np.minimum(*ends) if len(ends) == 2 else ends[0], out=limit)
@@ -71,7 +81,7 @@ def _keep(magnitude: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _largest(keys: np.ndarray, count: int) -> list[np.ndarray]:
-    """The ``count`` largest of each column, descending."""
+    """The ``count`` largest along the first axis, descending."""
     rows = list(keys)
     for i, j, upper, lower in _network(len(rows), count):
         a, b = rows[i], rows[j]
@@ -115,17 +125,20 @@ def select(values: np.ndarray, budget: int, group: int) -> tuple[np.ndarray, np.
     masked : int16, shape of ``values``: the sum of the kept terms of each code
     terms : int, (..., channels / group): kept terms per group (at most ``budget``)
     """
-    magnitude = _magnitude(values).reshape(-1, group)
-    masked, terms = np.empty(magnitude.shape, dtype=np.int16), np.empty(len(magnitude), dtype=np.int64)
-    for at in _chunks(len(magnitude)):
-        part = np.ascontiguousarray(magnitude[at].T)
-        high, low = (kept.view(np.uint8) for kept in _keep(part, budget))
-        masked[at] = (part & (high * np.uint8(240) | low * np.uint8(15))).T
-        terms[at] = (high + low).sum(axis=0, dtype=np.uint8)
-    masked = masked.reshape(values.shape)
     if values.size and values.min() < 0:
-        np.negative(masked, out=masked, where=values < 0)
-    return masked, terms.reshape(*values.shape[:-1], -1)
+        magnitude, negative = np.abs(values).astype(np.uint8), values < 0
+    else:
+        magnitude, negative = values.astype(np.uint8), None
+    by_index = _by_index(magnitude, group)
+    masked, terms = np.empty(by_index.swapaxes(0, 1).shape, dtype=np.int16).swapaxes(0, 1), np.empty(by_index.shape[1:], dtype=np.int64)
+    for at in _chunks(by_index):
+        high, low = (kept.view(np.uint8) for kept in _keep(by_index[at], budget))
+        masked[at] = by_index[at] & (high * np.uint8(240) | low * np.uint8(15))
+        terms[at[1:]] = np.add.reduce(high + low, axis=0, dtype=np.uint8)
+    masked = _by_channel(masked, values.shape)
+    if negative is not None:
+        np.negative(masked, out=masked, where=negative)
+    return masked, _by_channel(terms[None], (*values.shape[:-1], values.shape[-1] // group))
 
 
 def sequence(codes: list[int], budget: int) -> list[tuple[int, int, int]]:
