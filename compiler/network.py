@@ -121,7 +121,8 @@ def macs(node: Node, shape: Shape) -> int:
 class Network:
     """``nodes`` in an order in which they can be executed; the last one is the output.
 
-    ``codes``: the tensors that came quantised, the input among them; the executor rounds them as the integers would be.
+    ``codes``: the tensors that came quantised, the input among them; the executor rounds them as the integers would be. ``modes``: (budget, w4)
+    of the convolutions that the network was trained for, empty if it was not.
     """
 
     name: str
@@ -129,6 +130,7 @@ class Network:
     input_shape: Shape
     nodes: tuple[Node, ...]
     codes: dict[str, Codes] = field(default_factory=dict)
+    modes: dict[str, tuple[int, bool]] = field(default_factory=dict)
 
     def shapes(self) -> dict[str, Shape]:
         """Shape of every tensor, the input's included.

@@ -14,6 +14,8 @@ from compiler.network import NetworkError
 OPSET_MIN = 13
 """Older models are converted to this version of the operators; newer ones are read as they are."""
 DOMAINS = ("", "ai.onnx")
+MODES = "sdp.modes"
+"""Key of the file's metadata with the modes that a network was trained for, JSON: {node: [budget, w4]}."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,8 @@ class Operator:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """``shapes``: of tensors as far as they are known, batch 1, -1 for an unknown side; ``uses``: how often each tensor is read."""
+    """``shapes``: of tensors as far as they are known, batch 1, -1 for an unknown side; ``uses``: how often each tensor is read;
+    ``metadata``: of the file, texts by key."""
 
     name: str
     file: str
@@ -45,6 +48,7 @@ class Model:
     shapes: dict[str, tuple[int, ...]]
     batch: int
     opset: int
+    metadata: dict[str, str] = field(default_factory=dict)
 
     @property
     def uses(self) -> Counter:
@@ -65,6 +69,7 @@ def load(path: str | Path) -> Model:
     newest = onnx.defs.onnx_opset_version()
     if not 1 <= opset <= newest:
         raise NetworkError(f"{path.name}: it uses operator set {opset}, known are 1 ... {newest}: export it with opset {OPSET_MIN} or a later known one")
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
     batch = _fix_batch(model)
     _check(model, path)
     if opset < OPSET_MIN:
@@ -83,7 +88,7 @@ def load(path: str | Path) -> Model:
     shapes = {value.name: _shape(value) for value in values}
     return Model(name=graph.name or path.stem, file=path.name, operators=_needed(graph), constants=constants,
                  inputs={value.name: _shape(value) for value in graph.input if value.name not in constants},
-                 outputs=[value.name for value in graph.output], shapes=shapes, batch=batch, opset=opset)
+                 outputs=[value.name for value in graph.output], shapes=shapes, batch=batch, opset=opset, metadata=metadata)
 
 
 def _parse(path: Path) -> onnx.ModelProto:

@@ -6,15 +6,16 @@ of them are found at once.
 """
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 
 from compiler import onnx_moves, onnx_ops, onnx_quantized
-from compiler.network import Network, NetworkError
+from compiler.network import Conv, Network, NetworkError, Node
 from compiler.onnx_build import Builder
 from compiler.onnx_constants import fold
-from compiler.onnx_file import Model, Operator, load
+from compiler.onnx_file import MODES, Model, Operator, load
 from compiler.onnx_graph import Graph
 from compiler.onnx_problems import Obstacles, Problem, Unsupported, remedy_for
 from compiler.onnx_view import View, nchw, vector
@@ -46,9 +47,28 @@ def read(path: str | Path) -> Network:
         raise NetworkError(f"{model.file}: nothing is computed from the input {source!r}")
     if result.has_zeros or result.index.size != int(np.prod(result.shape)) or result.node != [*builder.nodes][-1]:
         result = builder.plain(result)
-    network = Network(name=model.name, input=source, input_shape=view.shape, nodes=tuple(builder.nodes.values()), codes=builder.codes)
+    network = Network(name=model.name, input=source, input_shape=view.shape, nodes=tuple(builder.nodes.values()), codes=builder.codes,
+                      modes=_modes(model, builder.nodes))
     network.shapes()
     return network
+
+
+def _modes(model: Model, nodes: dict[str, Node]) -> dict[str, tuple[int, bool]]:
+    """(budget, w4) of convolutions that the file was trained for."""
+    where = f"{model.file}: metadata {MODES!r}"
+    try:
+        modes = json.loads(model.metadata.get(MODES, "{}"))
+    except json.JSONDecodeError:
+        modes = None
+    if not isinstance(modes, dict):
+        raise NetworkError(f"{where}: must be a JSON object of [budget, w4] by node, but is {model.metadata[MODES][:60]!r}")
+    for name, mode in modes.items():
+        node = nodes.get(name)
+        if not isinstance(node, Conv) or node.depthwise:
+            raise NetworkError(f"{where}: {name!r} is no convolution of this network that sums over channels")
+        if not (isinstance(mode, list) and [type(value) for value in mode] == [int, bool] and mode[0] >= 1):
+            raise NetworkError(f"{where}: {name!r} has {json.dumps(mode)}, but must have a budget of at least 1 and true or false, as in [4, true]")
+    return {name: (budget, w4) for name, (budget, w4) in modes.items()}
 
 
 def _input(model: Model) -> tuple[str, View]:

@@ -10,6 +10,7 @@ from compiler.calibration import Calibration, activation_scale, calibrate
 from compiler.network import Conv, Network, NetworkError, Node, Pool
 from compiler.quantized import Packing, QuantizedLayer, QuantizedNetwork
 from compiler.weights import nearest, weight_scales
+from golden.weights import W4_VALUES
 from sdp.config import Config
 from sdp.program import SHIFT_MAX, Kind
 
@@ -59,7 +60,8 @@ def quantize_layer(calibration: Calibration, node: Node, config: Config, budget:
                               residual_multiplier=round(residual_ratio * (1 << shift)), **common)
     w4 = w4 and not node.depthwise
     flat = node.weight.astype(np.float64).reshape(channels, -1)
-    own = node.weight_scale is not None and not w4
+    # Weights that came as integers stay where the mode has all of them: those of a network that was trained for one digit, too.
+    own = node.weight_scale is not None and (not w4 or bool(np.isin(node.weight_codes, W4_VALUES).all()))
     # A channel of weights that are tiny beside its bias takes a larger scale, so that the bias fits 32 bits.
     wanted = node.weight_scale if own else np.maximum(weight_scales(flat, w4), np.abs(node.bias) / in_scale / (1 << 30))
     ratios = wanted * in_scale / out_scale

@@ -55,15 +55,31 @@ def read(model: str | Path) -> Network:
 
 
 def choose(network: Network, images: np.ndarray, labels: np.ndarray | None, config: Config, max_loss: float, progress: Progress | None = None) -> Chosen:
-    """Quantise, and choose budgets and weight modes; ``max_loss`` beyond exact 8 bit, in percentage points of accuracy."""
+    """Quantise, and choose budgets and weight modes; ``max_loss`` beyond exact 8 bit, in percentage points of accuracy.
+
+    A network that was trained for its modes keeps them, its weights and its scales: nothing is searched.
+    """
     try:
-        exact = quantize.quantize(quantize.calibrate(network, images), config)
+        calibration = quantize.calibrate(network, images)
+        exact = quantize.quantize(calibration, config)
+        if network.modes:
+            return Chosen(trained(calibration, config), exact, network, [])
         found = optimizer.optimize(network, images, labels, config, lambda layer: schedule.cycles(config, layer), Bound(points=max_loss), progress=progress)
     except NetworkError as error:
         raise FlowError(str(error)) from None
     reference = importance.equalize(network, images, found.strength) if found.strength else network
     curve = [Point(point.cycles, point.loss.points, point.loss.divergence) for point in found.tradeoff.points]
     return Chosen(found.network, exact, reference, curve)
+
+
+def trained(calibration: quantize.Calibration, config: Config) -> QuantizedNetwork:
+    """The integers of a network that was trained for its modes."""
+    modes, most = calibration.network.modes, 2 * config.group
+    if large := {name: budget for name, (budget, _) in modes.items() if budget > most}:
+        name, budget = next(iter(large.items()))
+        raise NetworkError(f"network {calibration.network.name!r}: {name!r} was trained for a budget of {budget}, {config.name!r} has 1 ... {most}: "
+                           "use a configuration with the group that it was trained for")
+    return quantize.quantize(calibration, config, modes)
 
 
 def compile(network: QuantizedNetwork, config: Config) -> schedule.Compiled:
