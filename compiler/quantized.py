@@ -27,6 +27,7 @@ class QuantizedLayer:
     w4 : one digit per weight instead of two
     budget : terms kept per group; without meaning where nothing is summed over channels
     bias, multiplier : int64 (out channels,)
+    ties_even : rounding of ties to even instead of away from zero
     in_signed, residual_signed : codes are -127 ... 127 instead of 0 ... 255
     clamp : lowest and highest output code; the output is signed if the lowest is negative
     in_scale, out_scale : real value of one step of the codes
@@ -48,6 +49,7 @@ class QuantizedLayer:
     bias: np.ndarray
     multiplier: np.ndarray
     shift: int
+    ties_even: bool = False
     residual_multiplier: int = 0
     in_signed: bool
     residual_signed: bool = False
@@ -152,7 +154,7 @@ def finish(layer: QuantizedLayer, accumulators: np.ndarray, tensors: dict[str, n
     """Output codes, int16, from accumulators and, if the layer has one, the residual among ``tensors``."""
     residual = tensors[layer.residual] if layer.residual is not None else 0
     return output_stage.requantize(accumulators, layer.bias, layer.multiplier, layer.shift, *layer.clamp,
-                                   residual, layer.residual_multiplier)
+                                   residual, layer.residual_multiplier, layer.ties_even)
 
 
 def run(network: QuantizedNetwork, codes: np.ndarray, group: int) -> dict[str, np.ndarray]:

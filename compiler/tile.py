@@ -75,7 +75,8 @@ def command(config: Config, part: Part, rows: range, columns: range, source: Hel
         pad_top=box.rows.start + layer.pad[0] - rows.start * layer.stride[0],
         pad_left=box.columns.start + layer.pad[1] - columns.start * layer.stride[1],
         residual=residual is not None, residual_signed=layer.residual_signed, residual_base=base(residual, start) if residual else 0,
-        residual_multiplier=layer.residual_multiplier, shift=layer.shift, clamp_low=layer.clamp[0], clamp_high=layer.clamp[1])
+        residual_multiplier=layer.residual_multiplier, shift=layer.shift, ties_even=layer.ties_even,
+        clamp_low=layer.clamp[0], clamp_high=layer.clamp[1])
 
 
 def whole_layer(config: Config, part: Part, bases: dict[str, int]) -> Layer:

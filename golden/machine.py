@@ -207,7 +207,8 @@ class Machine:
             residual = self.activations[:, layer.residual_base + at].reshape(len(image), layer.out_h, layer.out_w, -1)[..., :channels]
             residual = to_signed(residual, layer.residual_signed)
         bias, multiplier = self.scales[:, layer.scale_base * c.outputs :][:, :channels]
-        codes = requantize(acc[..., :channels], bias, multiplier, layer.shift, layer.clamp_low, layer.clamp_high, residual, layer.residual_multiplier)
+        codes = requantize(acc[..., :channels], bias, multiplier, layer.shift, layer.clamp_low, layer.clamp_high, residual, layer.residual_multiplier,
+                           layer.ties_even)
         words = self.activations[:, layer.out_base + at].reshape(len(image), len(pixels), -1)
         words[..., :channels] = codes.reshape(len(image), len(pixels), channels).astype(np.uint8)
         self.activations[:, layer.out_base + at] = words.reshape(len(image), len(pixels), -1, c.word)

@@ -5,19 +5,23 @@ import numpy as np
 from sdp.config import Config
 
 
-def round_shift(value: np.ndarray, shift: int) -> np.ndarray:
-    """``value / 2**shift`` rounded to the nearest integer, half away from zero; int64 in and out, ``shift`` at least 1."""
-    return value + (1 << shift - 1) - (value < 0) >> shift
+def round_shift(value: np.ndarray, shift: int, ties_even: bool = False) -> np.ndarray:
+    """``value / 2**shift`` rounded to the nearest integer, ties away from zero or to even; int64 in and out, ``shift`` at least 1.
+
+    A half is added and the rest cut. On a tie that is one too much for a negative value, or for one whose whole part is even already.
+    """
+    return value + (1 << shift - 1) - (~value >> shift & 1 if ties_even else value < 0) >> shift
 
 
-def requantize(acc, bias, multiplier, shift: int, low: int, high: int, residual=0, residual_multiplier: int = 0) -> np.ndarray:
+def requantize(acc, bias, multiplier, shift: int, low: int, high: int, residual=0, residual_multiplier: int = 0,
+               ties_even: bool = False) -> np.ndarray:
     """``clamp(round(((acc + bias) * multiplier + residual * residual_multiplier) / 2**shift), low, high)``, int16.
 
     ``acc``: integers (..., channels); ``bias`` int32 and ``multiplier`` unsigned per channel; ``residual``: codes like ``acc``.
-    ReLU is ``low = 0``.
+    ReLU is ``low = 0``; ties as in :func:`round_shift`.
     """
     total = (np.asarray(acc, dtype=np.int64) + bias) * multiplier + np.asarray(residual, dtype=np.int64) * residual_multiplier
-    return np.clip(round_shift(total, shift), low, high).astype(np.int16)
+    return np.clip(round_shift(total, shift, ties_even), low, high).astype(np.int16)
 
 
 def pack_scales(config: Config, bias: np.ndarray, multiplier: np.ndarray) -> np.ndarray:

@@ -109,9 +109,11 @@ class OutputStage(wiring.Component):
             # Stage 4: residual.
             total = Signal(signed(len(product) + 1), name=f"total_{lane}")
             m.d.sync += total.eq(product + residual_product)
-            # Stage 5: round, half away from zero.
+            # Stage 5: round. Adding a half and cutting the rest is one too much for a tie that is negative, or whose whole part is even.
+            # A total too short to have the bit is no tie.
+            odd = (total[1:] & half).any()
             rounded = Signal(signed(max(len(total), len(half) + 1) + 1), name=f"rounded_{lane}")
-            m.d.sync += rounded.eq(total + half - total[-1])
+            m.d.sync += rounded.eq(total + half - Mux(layer.ties_even, ~odd, total[-1]))
             # Stage 6: shift and clamp.
             shifted, code = Signal.like(rounded, name=f"shifted_{lane}"), Signal(8, name=f"code_{lane}")
             m.d.comb += shifted.eq(rounded >> layer.shift)

@@ -9,6 +9,7 @@ import numpy as np
 from sdp.config import Config
 from sdp.program import (
     FIELDS,
+    FLAGS,
     LAYER_WORDS,
     LOAD_ERROR,
     Command,
@@ -117,7 +118,7 @@ def decode(config: Config, stream: bytes) -> list[Command]:
                 values = {f.name: _word_at(words, f) for f in FIELDS}
                 if values["kind"] not in Kind.__members__.values():
                     raise ProgramError(Error.OPCODE, f"unknown kind of layer {values['kind']} at beat {begin}")
-                for name in ("w4", "in_signed", "residual", "residual_signed"):
+                for name in FLAGS:
                     values[name] = bool(values[name])
                 values["kind"] = Kind(values["kind"])
                 layer = Layer(**values, tag=f"beat {begin}")

@@ -103,11 +103,12 @@ FIELDS = (
     Field("stride_h", 1, 26, 3), Field("stride_w", 1, 29, 3),
     Field("in_base", 2, 0, 32), Field("in_plane", 3, 0, 32), Field("in_h", 4, 0, 16), Field("in_w", 4, 16, 16),
     Field("in_words", 5, 0, 16), Field("in_tail", 5, 16, 16), Field("pad_top", 6, 0, 8), Field("pad_left", 6, 8, 8),
-    Field("shift", 6, 16, 8), Field("out_base", 7, 0, 32), Field("out_plane", 8, 0, 32), Field("out_h", 9, 0, 16),
+    Field("shift", 6, 16, 8), Field("ties_even", 6, 24, 1), Field("out_base", 7, 0, 32), Field("out_plane", 8, 0, 32), Field("out_h", 9, 0, 16),
     Field("out_w", 9, 16, 16), Field("out_channels", 10, 0, 32), Field("weight_base", 11, 0, 32),
     Field("scale_base", 12, 0, 32), Field("residual_base", 13, 0, 32), Field("residual_multiplier", 14, 0, 32),
     Field("clamp_low", 15, 0, 16, True), Field("clamp_high", 15, 16, 16, True),
 )
+FLAGS = tuple(f.name for f in FIELDS if f.bits == 1)
 LAYER_WORDS = 16
 LOAD_WORDS = 3
 STORE_WORDS = 4
@@ -151,7 +152,10 @@ ALIGNED = ("in_base", "in_plane", "out_base", "out_plane", "residual_base")
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One layer on tensors in activation memory. ``tag`` names it for people and does not travel."""
+    """One layer on tensors in activation memory. ``tag`` names it for people and does not travel.
+
+    ``ties_even``: requantization rounds ties to even, as ONNX has it, instead of away from zero.
+    """
 
     kind: Kind
     in_base: int
@@ -181,6 +185,7 @@ class Layer:
     residual_base: int = 0
     residual_multiplier: int = 0
     shift: int = 1
+    ties_even: bool = False
     clamp_low: int = 0
     clamp_high: int = 255
     tag: str = field(default="", compare=False)

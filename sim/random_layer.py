@@ -40,6 +40,7 @@ class Case:
     out_signed: int = 0
     residual: int = 0
     residual_signed: int = 0
+    ties_even: int = 0
 
     def __str__(self):
         return " ".join(f"{f.name}={getattr(self, f.name)}" for f in dataclasses.fields(self) if getattr(self, f.name) != f.default)
@@ -80,7 +81,8 @@ def draw(config: Config, seed: int) -> Case:
             channels_in=upto(3 * config.word), channels_out=upto(5 * config.columns), in_h=upto(16), in_w=upto(16), kernel_h=kernel_h, kernel_w=kernel_w,
             stride_h=int(rng.integers(1, 5)), stride_w=int(rng.integers(1, 5)),
             pad_top=int(rng.integers(kernel_h)), pad_left=int(rng.integers(kernel_w)), pad_bottom=int(rng.integers(kernel_h)), pad_right=int(rng.integers(kernel_w)),
-            in_signed=int(rng.integers(2)), out_signed=int(rng.integers(2)), residual=int(rng.integers(2)), residual_signed=int(rng.integers(2)))
+            in_signed=int(rng.integers(2)), out_signed=int(rng.integers(2)), residual=int(rng.integers(2)), residual_signed=int(rng.integers(2)),
+            ties_even=int(rng.integers(2)))
         if case.kind:
             case = dataclasses.replace(case, channels_in=case.channels_out, w4=0, budget=1)
         if fits(config, case):
@@ -156,8 +158,14 @@ def build(config: Config, cases: list[Case]) -> list[Command]:
             beside.append(Load(opcode=Opcode.LOAD_WEIGHTS, address=weight_base, data=pack_bytes(config, rng.integers(-128, 128, (weight_words, config.word)))))
         reduction = case.kernel_h * case.kernel_w * (1 if case.kind else case.channels_in)
         typical = max(1.0, np.sqrt(reduction) * 60 * {Kind.CONV: 12 if case.w4 else 60, Kind.DEPTHWISE: 60}.get(case.kind, 1))
-        shift = int(rng.integers(1, 48))
+        # Scales that are powers of two, as many quantisers make them: every few sums lie halfway between two codes.
+        powers = rng.random() < 0.5
+        shift = int(rng.integers(1, config.scale_bits if powers else 48))
         multiplier = np.clip(rng.uniform(0, 2, case.channels_out) * 2.0**shift * 80 / typical, 0, (1 << config.scale_bits) - 1).astype(np.int64)
+        residual_multiplier = int(min(rng.uniform(0, 1.5) * 2.0**shift, (1 << config.scale_bits) - 1))
+        if powers:
+            multiplier = 1 << np.log2(np.maximum(multiplier, 1)).astype(np.int64)
+            residual_multiplier = 1 << int(np.log2(max(residual_multiplier, 1)))
         bias = rng.normal(0, typical, case.channels_out).astype(np.int64)
         beside.append(Load(opcode=Opcode.LOAD_SCALES, address=scale_base, data=pack_scales(config, bias, multiplier)))
         # The loads of activations wait for the layer before, those of weights and scales come first and do not.
@@ -168,7 +176,7 @@ def build(config: Config, cases: list[Case]) -> list[Command]:
             kernel_h=case.kernel_h, kernel_w=case.kernel_w, stride_h=case.stride_h, stride_w=case.stride_w, pad_top=case.pad_top, pad_left=case.pad_left,
             out_base=out_base, out_plane=out_plane, out_h=case.out_h, out_w=case.out_w, out_channels=case.channels_out,
             weight_base=weight_base, scale_base=scale_base, residual=bool(case.residual), residual_signed=bool(case.residual_signed),
-            residual_base=residual_base, residual_multiplier=int(min(rng.uniform(0, 1.5) * 2.0**shift, (1 << config.scale_bits) - 1)), shift=shift,
+            residual_base=residual_base, residual_multiplier=residual_multiplier, shift=shift, ties_even=bool(case.ties_even),
             clamp_low=int(rng.choice([-128, -127])) if case.out_signed else 0, clamp_high=127 if case.out_signed else int(rng.choice([255, 200])), tag=str(case)))
         commands.append(Store(address=out_base, count=out_words * out_plane, tail=int(rng.integers(1, config.word + 1))))
     return [*commands, End()]

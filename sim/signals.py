@@ -192,11 +192,13 @@ class Tile:
         biased = low + 16 * high + bias
         total = biased * multiplier + residual * layer.residual_multiplier
         shift, half = layer.shift, 1 << layer.shift - 1
-        code = int(requantize(low + 16 * high, bias, multiplier, shift, layer.clamp_low, layer.clamp_high, residual, layer.residual_multiplier))
-        assert round_shift(np.int64(total), shift) == total + half - (total < 0) >> shift
+        less = ~total >> shift & 1 if layer.ties_even else total < 0
+        code = int(requantize(low + 16 * high, bias, multiplier, shift, layer.clamp_low, layer.clamp_high, residual, layer.residual_multiplier,
+                              layer.ties_even))
+        assert round_shift(np.int64(total), shift, layer.ties_even) == total + half - less >> shift
         values = (("low", low), ("high", high), ("combined", low + 16 * high), ("biased", biased), ("multiplier", multiplier), ("residual", residual),
                   ("product", biased * multiplier), ("residual_product", residual * layer.residual_multiplier), ("total", total),
-                  ("rounded", total + half - (total < 0)), ("code", code & 255))
+                  ("rounded", total + half - less), ("code", code & 255))
         stages = {"low": 1, "high": 1, "combined": 2, "biased": 3, "multiplier": 3, "residual": 3, "product": 4, "residual_product": 4, "total": 5,
                   "rounded": 6, "code": 7}
         for name, value in values:

@@ -7,7 +7,7 @@ from golden import cycles
 from golden.machine import Machine
 from hw.types import layer_layout, word_layout
 from sdp.encoding import decode, encode
-from sdp.program import FIELDS, End, Error, Kind, Layer, Load, Opcode, ProgramError, Store, beats_per_word, limits
+from sdp.program import FIELDS, FLAGS, End, Error, Kind, Layer, Load, Opcode, ProgramError, Store, beats_per_word, limits
 from tests import layers
 from tests.bench import SEED, Bench, config, generator, pack, unpack
 from tests.sizes import UNIT as UNIT_CONFIG
@@ -28,7 +28,7 @@ def programs(rng):
             opcode = rng.choice((Opcode.LOAD_WEIGHTS, Opcode.LOAD_SCALES))
         if opcode is Opcode.LAYER:
             fields = layers.header(rng, CONFIG, rng.choice(list(Kind)))
-            flags = {name: bool(fields.get(name)) for name in ("w4", "in_signed", "residual", "residual_signed")}
+            flags = {name: bool(fields.get(name)) for name in FLAGS}
             commands.append(Layer(**{**fields, **flags}))
         elif opcode is Opcode.STORE:
             count = rng.choice((1, 2, 3, rng.randint(1, 20)))
@@ -170,7 +170,7 @@ async def idle_source_and_stalling_sink(dut):
 @cocotb.test()
 async def loads_wait_for_the_layer_if_they_must(dut):
     fields = layers.header(generator(), CONFIG)
-    layer = Layer(**{**fields, **{name: bool(fields.get(name)) for name in ("w4", "in_signed", "residual", "residual_signed")}})
+    layer = Layer(**{**fields, **{name: bool(fields.get(name)) for name in FLAGS}})
     for opcode in WRITES:
         for sync in (False, True):
             data = np.zeros((1, beats_per_word(CONFIG, opcode) * CONFIG.word), dtype=np.uint8)
@@ -208,7 +208,7 @@ def cases():
         yield from ((name, stream, code) for name, stream, code, _ in malformed() if stream and len(stream) % CONFIG.word == 0)
     # Of every configuration: each field of a layer just inside and just outside of its limits.
     good = layers.header(generator("good"), CONFIG) | {"residual": 0}
-    good |= {name: bool(good.get(name)) for name in ("w4", "in_signed", "residual", "residual_signed")}
+    good |= {name: bool(good.get(name)) for name in FLAGS}
     for name, low, high, _ in limits(CONFIG):
         f = next(f for f in FIELDS if f.name == name)
         least, most = (-(1 << f.bits - 1), (1 << f.bits - 1) - 1) if f.signed else (0, (1 << f.bits) - 1)

@@ -32,7 +32,7 @@ def drawn(rng, bits):
 def layer_of(rng, kind, shift=None):
     w4 = rng.randrange(2) if kind is Kind.CONV else 0
     wide = rng.randrange(2)
-    return {"kind": kind, "w4": w4, "residual": rng.randrange(2), "residual_signed": rng.randrange(2),
+    return {"kind": kind, "w4": w4, "residual": rng.randrange(2), "residual_signed": rng.randrange(2), "ties_even": rng.randrange(2),
             "residual_multiplier": rng.choice((0, 1, (1 << CONFIG.scale_bits) - 1, rng.randrange(1 << CONFIG.scale_bits))),
             "shift": shift or rng.randint(1, SHIFTS), "clamp_low": rng.choice((-128, -127, 0)), "clamp_high": 127 if wide else rng.choice((255, 200, 0))}
 
@@ -100,7 +100,7 @@ async def run(dut, layers, chunks, accumulator):
                 residual = (residual.view(np.int8) if layer["residual_signed"] else residual) if layer["residual"] else np.zeros(OUTPUTS, int)
                 bias, multiplier = zip(*scale)
                 codes = requantize(acc, np.array(bias), np.array(multiplier), layer["shift"], layer["clamp_low"], layer["clamp_high"],
-                                   residual, layer["residual_multiplier"])
+                                   residual, layer["residual_multiplier"], layer["ties_even"])
                 due[bench.now + 1 + OutputStage.latency] = (write, position, address, [int(c) & 255 for c in codes], done, (layer, acc, scale))
                 written += write
             await cycle(**inputs)

@@ -19,7 +19,7 @@ def header(rng, config, kind=Kind.CONV, stride_w=None):
             "kernel_h": small(5), "kernel_w": small(5), "stride_h": rng.randint(1, 4), "stride_w": stride_w or rng.randint(1, 4),
             "in_h": small(9), "in_w": small(9), "in_words": small(3), "in_tail": rng.randint(1, word),
             "pad_top": rng.randrange(6), "pad_left": rng.randrange(6), "out_h": small(7), "out_w": small(11), "out_channels": small(4 * config.columns),
-            "shift": 1, "residual": rng.randrange(2), "clamp_high": 255,
+            "shift": 1, "ties_even": rng.randrange(2), "residual": rng.randrange(2), "clamp_high": 255,
         }
         out_words = -(-layer["out_channels"] // word)
         if kind is not Kind.CONV:

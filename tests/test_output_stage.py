@@ -24,6 +24,8 @@ def half_away(value: Fraction) -> int:
     return -whole if value < 0 else whole
 
 
+ROUND = {False: half_away, True: round}
+"""What the two ways to round do to a fraction: Python's ``round`` takes ties to even."""
 shift = st.integers(1, SHIFT_MAX)
 
 
@@ -31,36 +33,50 @@ shift = st.integers(1, SHIFT_MAX)
 @example(1, 1)
 @example(-1, 1)
 @example(-3, 1)
+@example(3, 1)
 @example(2**46, 47)
 @example(-(2**46), 47)
+@example(3 * 2**46, 47)
+@example(-3 * 2**46, 47)
 @example(2**46 - 1, 47)
 @example(-(2**46) + 1, 47)
 def test_round_shift_is_exact(value, shift):
-    assert int(round_shift(np.array([value]), shift)[0]) == half_away(Fraction(value, 2**shift))
+    for ties_even, nearest in ROUND.items():
+        assert int(round_shift(np.array([value]), shift, ties_even)[0]) == nearest(Fraction(value, 2**shift))
+
+
+def test_every_small_number():
+    """All of them, so that no neighbour of a tie is left out, on either side of zero."""
+    for shift in range(1, 8):
+        values = np.arange(-3 << shift, (3 << shift) + 1)
+        for ties_even, nearest in ROUND.items():
+            assert round_shift(values, shift, ties_even).tolist() == [nearest(Fraction(int(value), 2**shift)) for value in values]
 
 
 @given(st.integers(-1000, 1000), shift)
-def test_ties_go_away_from_zero(odd, shift):
-    value = (2 * odd + 1) << shift - 1  # odd + 1/2
-    assert int(round_shift(np.array([value]), shift)[0]) == (odd + 1 if odd >= 0 else odd)
+def test_ties(whole, shift):
+    value = np.array([(2 * whole + 1) << shift - 1])  # whole + 1/2
+    assert int(round_shift(value, shift)[0]) == (whole + 1 if whole >= 0 else whole)
+    assert int(round_shift(value, shift, ties_even=True)[0]) == (whole if whole % 2 == 0 else whole + 1)
 
 
 @given(acc=st.integers(-(2**35), 2**35), bias=st.integers(-(2**31), 2**31 - 1), multiplier=st.integers(0, 2**24 - 1), shift=shift,
-       residual=st.integers(-128, 255), residual_multiplier=st.integers(0, 2**24 - 1), low=st.integers(-128, 0), high=st.integers(0, 255))
-def test_requantize_is_exact(acc, bias, multiplier, shift, residual, residual_multiplier, low, high):
+       residual=st.integers(-128, 255), residual_multiplier=st.integers(0, 2**24 - 1), low=st.integers(-128, 0), high=st.integers(0, 255),
+       ties_even=st.booleans())
+def test_requantize_is_exact(acc, bias, multiplier, shift, residual, residual_multiplier, low, high, ties_even):
     total = Fraction((acc + bias) * multiplier + residual * residual_multiplier, 2**shift)
-    expected = min(max(half_away(total), low), high)
-    actual = requantize(np.array([[acc]]), np.array([bias]), np.array([multiplier]), shift, low, high, np.array([[residual]]), residual_multiplier)
+    expected = min(max(ROUND[ties_even](total), low), high)
+    actual = requantize(np.array([[acc]]), np.array([bias]), np.array([multiplier]), shift, low, high, np.array([[residual]]), residual_multiplier, ties_even)
     assert actual.dtype == np.int16 and actual.tolist() == [[expected]]
 
 
 @given(st.integers(-300, 300), shift, st.booleans())
-def test_requantize_near_every_tie(near, shift, negative):
+def test_requantize_near_every_tie(near, shift, ties_even):
     """Codes that clamping does not touch, one step of the sum away from a tie and on it."""
     for delta in (-1, 0, 1):
         total = (near << shift - 1) + delta
-        expected = min(max(half_away(Fraction(total, 2**shift)), -128), 127)
-        assert requantize(np.array([total]), 0, 1, shift, -128, 127).tolist() == [expected]
+        expected = min(max(ROUND[ties_even](Fraction(total, 2**shift)), -128), 127)
+        assert requantize(np.array([total]), 0, 1, shift, -128, 127, ties_even=ties_even).tolist() == [expected]
 
 
 def test_channels_have_their_own_bias_and_multiplier():
@@ -81,8 +97,10 @@ def test_largest_operands_do_not_overflow():
         for shift in (1, 47):
             bias = 2**31 - 1 if sign > 0 else -(2**31)
             total = Fraction((sign * acc + bias) * multiplier + sign * 127 * multiplier, 2**shift)
-            expected = min(max(half_away(total), -128), 127)
-            assert requantize(np.array([sign * acc]), bias, multiplier, shift, -128, 127, np.array([sign * 127]), multiplier).tolist() == [expected]
+            for ties_even, nearest in ROUND.items():
+                expected = min(max(nearest(total), -128), 127)
+                actual = requantize(np.array([sign * acc]), bias, multiplier, shift, -128, 127, np.array([sign * 127]), multiplier, ties_even)
+                assert actual.tolist() == [expected]
 
 
 @given(st.sampled_from(CONFIGS), st.integers(1, 70), st.integers(0, 2**32))

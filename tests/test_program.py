@@ -13,6 +13,7 @@ from sdp.listing import disassemble
 from sdp.program import (
     ALIGNED,
     FIELDS,
+    FLAGS,
     HEADER_WORDS,
     LAYER_WORDS,
     End,
@@ -42,7 +43,7 @@ def layers(draw, config):
         values[f.name] = draw(st.one_of(st.integers(low, high), st.sampled_from([low, high])))
     for name in ALIGNED:
         values[name] = max(values[name] // config.ports * config.ports, config.ports if "plane" in name else 0)
-    for name in ("w4", "in_signed", "residual", "residual_signed"):
+    for name in FLAGS:
         values[name] = bool(values[name])
     half = config.activation_words // 2
     if values["residual"] and values["in_base"] // half == values["residual_base"] // half:
@@ -103,7 +104,18 @@ def test_fields_do_not_overlap_and_are_those_of_a_layer():
         for bit in range(f.lsb, f.lsb + f.bits):
             assert bit < 32 and 1 <= f.word < LAYER_WORDS and taken.setdefault((f.word, bit), f.name) == f.name
     assert {f.name for f in FIELDS} == {f.name for f in dataclasses.fields(Layer)} - {"tag"}
-    assert {name for name, *_ in limits(UNIT)} | {"w4", "in_signed", "residual", "residual_signed"} == {f.name for f in FIELDS}
+    assert {name for name, *_ in limits(UNIT)} | {*FLAGS} == {f.name for f in FIELDS}
+
+
+def test_flags_are_the_fields_of_one_bit():
+    assert FLAGS == tuple(f.name for f in FIELDS if f.bits == 1) == ("w4", "in_signed", "residual", "residual_signed", "ties_even")
+
+
+def test_a_layer_of_zeros_rounds_ties_away_from_zero():
+    """Streams from before there was a choice mean what they meant: the bit was zero."""
+    words = np.frombuffer(encode(UNIT, [dataclasses.replace(LAYER, shift=9, pad_top=1, pad_left=2)]), dtype="<u4")
+    assert words[6] == 9 << 16 | 2 << 8 | 1
+    assert np.frombuffer(encode(UNIT, [dataclasses.replace(LAYER, shift=9, ties_even=True)]), dtype="<u4")[6] == 1 << 24 | 9 << 16
 
 
 def test_bytes_of_small_commands():
@@ -113,7 +125,7 @@ def test_bytes_of_small_commands():
         "01010000 02010000 02000000 " + data.tobytes().hex(" ", 4) + " 05000000 07000000 2c010000 09000000 00000000 00000000 06000000 00000000 00000000")
 
 
-@pytest.mark.parametrize("name, value", [(f.name, v) for f in FIELDS if f.name not in ("kind", "w4", "in_signed", "residual", "residual_signed")
+@pytest.mark.parametrize("name, value", [(f.name, v) for f in FIELDS if f.name not in ("kind", *FLAGS)
                                          for v in ((-(1 << f.bits - 1) - 1, 1 << f.bits - 1) if f.signed else (-1, 1 << f.bits))])
 def test_encode_refuses_what_does_not_fit(name, value):
     bits = next(f.bits for f in FIELDS if f.name == name)
@@ -236,8 +248,8 @@ def test_header_words():
 
 def test_disassemble():
     program = [Load(opcode=Opcode.LOAD_WEIGHTS, address=3, data=np.zeros((2, 84), np.uint8), sync=True),
-               dataclasses.replace(LAYER, budget=3, clamp_low=-128, tag="conv1"), Store(address=5, count=6, tail=7), End()]
+               dataclasses.replace(LAYER, budget=3, ties_even=True, clamp_low=-128, tag="conv1"), Store(address=5, count=6, tail=7), End()]
     assert disassemble(program) == (
         "load_weights address=3 count=2 sync\n"
         "layer conv in_base=0 in_plane=4 in_h=2 in_w=2 in_words=1 in_tail=3 out_base=512 out_plane=4 out_h=2 out_w=2 out_channels=5 "
-        "budget=3 clamp_low=-128  ; conv1\nstore address=5 count=6 tail=7\nend")
+        "budget=3 ties_even=1 clamp_low=-128  ; conv1\nstore address=5 count=6 tail=7\nend")
