@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from rich.progress import Progress
 
-from compiler import budget, correction, importance
-from compiler.calibration import Calibration, calibrate
+from compiler import budget, correction, importance, ordering
+from compiler.calibration import RANGES, Calibration, calibrate
 from compiler.loss import Bound, blends
 from compiler.network import Network
 from compiler.quantize import quantize
@@ -22,48 +22,84 @@ BLENDS = 1024
 STRENGTHS = (0.0, 0.5, 1.0)
 """Importance that is tried."""
 NOMINAL = 4
-"""Budget at which it is tried, in all layers but the first and the last."""
+"""Budget at which it is tried, per eight channels of a group, in all layers but the first and the last."""
+ORDERING = 128
+"""Images that the order of the channels is found on."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How far a network of nominal budgets is from the float one, with one importance and one rule for ranges."""
+
+    strength: float
+    ranges: str
+    divergence: float
+
+
+@dataclass(frozen=True, eq=False)
+class Arranged:
+    """``network``: the same function, channels scaled and ordered for the selection; ``ranges``: the rule for scales; both the best of ``trials``."""
+
+    network: Network
+    ranges: str
+    trials: list[Trial]
 
 
 @dataclass(frozen=True, eq=False)
 class Optimized:
-    """``network``: the best modes of ``tradeoff``, fitted to all images; ``strength``: of the importance that was chosen."""
+    """``network``: the best modes of ``tradeoff``, fitted to all images; ``arranged``: what it was made from."""
 
     network: QuantizedNetwork
     tradeoff: budget.Tradeoff
-    strength: float
+    arranged: Arranged
 
 
-def prepare(network: Network, images: np.ndarray, labels: np.ndarray | None = None) -> Calibration:
+def prepare(network: Network, images: np.ndarray, labels: np.ndarray | None = None, ranges: str = "masked") -> Calibration:
     """Images to fit to, held ones behind them, and blends of these."""
     held = np.arange(len(images)) % round(1 / HELD) == 0
     fit, rest = images[~held], images[held]
     hard, temperature = blends(network, rest, None if labels is None else labels[held], BLENDS)
-    return calibrate(network, np.concatenate([fit, rest, hard]), fit=len(fit), temperature=temperature)
+    return calibrate(network, np.concatenate([fit, rest, hard]), ranges, fit=len(fit), temperature=temperature)
+
+
+def arrange(network: Network, images: np.ndarray, labels: np.ndarray | None, config: Config, *, strengths: tuple[float, ...] = STRENGTHS,
+            ranges: tuple[str, ...] = RANGES, progress: Progress | None = None) -> Arranged:
+    """Importance, order of channels and rule for ranges with the least divergence at nominal budgets, on images that nothing was fitted to."""
+    nominal = -(-NOMINAL * config.group // 8)
+    task = progress.add_task("order of channels", total=len(strengths) + len(ranges) - 1) if progress else None
+    tried: dict[tuple[float, str], tuple[Trial, Network]] = {}
+
+    def attempt(made: Network, strength: float, rule: str) -> None:
+        small = budget.part(prepare(made, images, labels, rule))
+        names = convolutions(quantize(small, config))
+        modes = {name: (nominal, True) for name in names} | {name: (2 * config.group, False) for name in (names[0], names[-1])}
+        divergence = Point(small, config, modes, correct=True, weights="fitted").loss.divergence
+        tried[strength, rule] = Trial(strength, rule, divergence), made
+        if progress:
+            progress.update(task, advance=1, description=f"importance {strength:g}, ranges by {rule}: divergence {divergence:.4f}")
+
+    def best() -> tuple[Trial, Network]:
+        return min(tried.values(), key=lambda item: item[0].divergence)
+
+    for strength in strengths:
+        scaled = importance.equalize(network, images, strength) if strength else network
+        attempt(ordering.arrange(calibrate(scaled, images[:ORDERING]), nominal, config.group), strength, ranges[-1])
+    for rule in ranges[:-1]:
+        attempt(best()[1], best()[0].strength, rule)
+    return Arranged(best()[1], best()[0].ranges, [trial for trial, _ in tried.values()])
 
 
 def optimize(network: Network, images: np.ndarray, labels: np.ndarray | None, config: Config, cycles: Callable[[QuantizedLayer], int], bound: Bound,
-             *, strengths: tuple[float, ...] = STRENGTHS, progress: Progress | None = None, **options) -> Optimized:
-    """The search of :mod:`compiler.budget` on the network with the best importance, then fitted to all calibration images.
+             *, strengths: tuple[float, ...] = STRENGTHS, ranges: tuple[str, ...] = RANGES, progress: Progress | None = None, **options) -> Optimized:
+    """The search of :mod:`compiler.budget` on the network as :func:`arrange` leaves it, then fitted to all calibration images.
 
     Parameters
     ----------
     labels : of the images, if there are any: they make the estimate of the loss of accuracy better
     options : of :func:`compiler.budget.search`
     """
-    tried = {}
-    for strength in strengths:
-        scaled = importance.equalize(network, images, strength) if strength else network
-        small = budget.part(prepare(scaled, images, labels)) if len(strengths) > 1 else None
-        if small is not None:
-            names = convolutions(quantize(small, config))
-            modes = {name: (NOMINAL, True) for name in names} | {name: (2 * config.group, False) for name in (names[0], names[-1])}
-            tried[strength] = Point(small, config, modes, correct=True, weights="fitted").loss.divergence, scaled
-        else:
-            tried[strength] = 0.0, scaled
-    strength = min(tried, key=lambda strength: tried[strength][0])
-    scaled = tried[strength][1]
-    found = budget.search(prepare(scaled, images, labels), config, cycles, bound, progress=progress, **options)
-    whole = calibrate(scaled, images)
+    arranged = arrange(network, images, labels, config, strengths=strengths, ranges=ranges, progress=progress)
+    found = budget.search(prepare(arranged.network, images, labels, arranged.ranges), config, cycles, bound, progress=progress, **options)
+    whole = calibrate(arranged.network, images, arranged.ranges)
     best = correction.correct(quantize(whole, config, found.best.modes), whole, config, correct=True, weights="fitted")
-    return Optimized(best, found, strength)
+    return Optimized(best, found, arranged)

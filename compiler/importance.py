@@ -12,8 +12,11 @@ import numpy as np
 from compiler.network import Conv, Network, Node
 
 
-def classes(network: Network) -> dict[str, str]:
-    """Tensors whose channels go together, by a common name: those that an addition or a pooling connects."""
+def classes(network: Network, depthwise: bool = False) -> dict[str, str]:
+    """Tensors whose channels go together, by a common name: those that an addition or a pooling connects.
+
+    A depthwise convolution lets a factor per channel pass or not, but an order of channels it keeps: ``depthwise`` says that it connects.
+    """
     parent = {network.input: network.input} | {node.name: node.name for node in network.nodes}
 
     def find(name: str) -> str:
@@ -22,7 +25,7 @@ def classes(network: Network) -> dict[str, str]:
         return name
 
     for node in network.nodes:
-        for other in (node.residual, None if isinstance(node, Conv) else node.input):
+        for other in (node.residual, None if isinstance(node, Conv) and not (depthwise and node.depthwise) else node.input):
             if other is not None:
                 parent[find(other)] = find(node.name)
     return {name: find(name) for name in parent}

@@ -7,7 +7,7 @@ import numpy as np
 from rich.progress import Progress
 
 from compiler import flow as optimizer
-from compiler import importance, onnx_import, quantize, schedule
+from compiler import onnx_import, quantize, schedule
 from compiler.loss import Bound
 from compiler.network import Network, NetworkError
 from compiler.quantized import QuantizedNetwork, accumulate, finish, run
@@ -36,12 +36,13 @@ class Point:
 @dataclass(frozen=True, eq=False)
 class Chosen:
     """``sdp``: the network with the modes that the search found; ``exact``: all terms, weights of two digits; ``curve``: the trade-off;
-    ``reference``: the float network with channels scaled as those of ``sdp`` are."""
+    ``reference``: the float network with channels scaled and ordered as those of ``sdp`` are; ``trials``: what was tried for that."""
 
     sdp: QuantizedNetwork
     exact: QuantizedNetwork
     reference: Network
     curve: list[Point]
+    trials: list[optimizer.Trial]
 
 
 def read(model: str | Path) -> Network:
@@ -55,7 +56,8 @@ def read(model: str | Path) -> Network:
 
 
 def choose(network: Network, images: np.ndarray, labels: np.ndarray | None, config: Config, max_loss: float, progress: Progress | None = None) -> Chosen:
-    """Quantise, and choose budgets and weight modes; ``max_loss`` beyond exact 8 bit, in percentage points of accuracy.
+    """Quantise, and choose budgets and weight modes; ``max_loss`` beyond exact 8 bit, in percentage points of accuracy;
+    0 is exact 8 bit.
 
     A network that was trained for its modes keeps them, its weights and its scales: nothing is searched.
     """
@@ -63,13 +65,14 @@ def choose(network: Network, images: np.ndarray, labels: np.ndarray | None, conf
         calibration = quantize.calibrate(network, images)
         exact = quantize.quantize(calibration, config)
         if network.modes:
-            return Chosen(trained(calibration, config), exact, network, [])
+            return Chosen(trained(calibration, config), exact, network, [], [])
+        if not max_loss:
+            return Chosen(exact, exact, network, [], [])
         found = optimizer.optimize(network, images, labels, config, lambda layer: schedule.cycles(config, layer), Bound(points=max_loss), progress=progress)
     except NetworkError as error:
         raise FlowError(str(error)) from None
-    reference = importance.equalize(network, images, found.strength) if found.strength else network
     curve = [Point(point.cycles, point.loss.points, point.loss.divergence) for point in found.tradeoff.points]
-    return Chosen(found.network, exact, reference, curve)
+    return Chosen(found.network, exact, found.arranged.network, curve, found.arranged.trials)
 
 
 def trained(calibration: quantize.Calibration, config: Config) -> QuantizedNetwork:
