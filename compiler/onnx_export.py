@@ -5,6 +5,7 @@ points 0. Any runtime computes it, with whole codes; :mod:`compiler.onnx_import`
 say, the budget and the weight mode of every convolution, is metadata, :data:`MODES`.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -19,6 +20,23 @@ from sdp import __version__
 from sdp.program import Kind
 
 OPSET, IR_VERSION = 13, 8
+
+
+def standard(network: QuantizedNetwork) -> QuantizedNetwork:
+    """The network in numbers that ONNX has: scales in single precision, signed codes from -128 as in int8, ties to even.
+
+    The file gives back exactly this. Codes differ from those of ``network`` at ties, and where -128 is no longer clipped.
+    """
+    def wide(low: int, high: int) -> tuple[int, int]:
+        return (-128, high) if low < 0 else (low, high)
+
+    def layer(old: QuantizedLayer) -> QuantizedLayer:
+        return dataclasses.replace(old, clamp=wide(*old.clamp), ties_even=True, in_scale=float(np.float32(old.in_scale)),
+                                   out_scale=float(np.float32(old.out_scale)))
+
+    limits = network.input_limits or ((-127, 127) if network.input_signed else (0, 255))
+    return dataclasses.replace(network, layers=tuple(map(layer, network.layers)), input_scale=float(np.float32(network.input_scale)),
+                               input_limits=wide(*limits))
 
 
 def save(network: QuantizedNetwork, path: str | Path) -> None:

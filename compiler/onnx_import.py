@@ -7,6 +7,7 @@ of them are found at once.
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -48,27 +49,26 @@ def read(path: str | Path) -> Network:
     if result.has_zeros or result.index.size != int(np.prod(result.shape)) or result.node != [*builder.nodes][-1]:
         result = builder.plain(result)
     network = Network(name=model.name, input=source, input_shape=view.shape, nodes=tuple(builder.nodes.values()), codes=builder.codes,
-                      modes=_modes(model, builder.nodes))
+                      modes=modes(model.metadata.get(MODES, "{}"), builder.nodes.values(), f"{model.file}: metadata {MODES!r}"))
     network.shapes()
     return network
 
 
-def _modes(model: Model, nodes: dict[str, Node]) -> dict[str, tuple[int, bool]]:
-    """(budget, w4) of convolutions that the file was trained for."""
-    where = f"{model.file}: metadata {MODES!r}"
+def modes(text: str, nodes: Iterable[Node], where: str) -> dict[str, tuple[int, bool]]:
+    """(budget, w4) of convolutions from JSON, ``{node: [budget, w4]}``; ``where``: what begins the sentence if that is not what it is."""
     try:
-        modes = json.loads(model.metadata.get(MODES, "{}"))
+        found = json.loads(text)
     except json.JSONDecodeError:
-        modes = None
-    if not isinstance(modes, dict):
-        raise NetworkError(f"{where}: must be a JSON object of [budget, w4] by node, but is {model.metadata[MODES][:60]!r}")
-    for name, mode in modes.items():
-        node = nodes.get(name)
-        if not isinstance(node, Conv) or node.depthwise:
-            raise NetworkError(f"{where}: {name!r} is no convolution of this network that sums over channels")
+        found = None
+    if not isinstance(found, dict):
+        raise NetworkError(f"{where}: must be a JSON object of [budget, w4] by node, but is {text[:60]!r}")
+    known = {node.name for node in nodes if isinstance(node, Conv) and not node.depthwise}
+    for name, mode in found.items():
+        if name not in known:
+            raise NetworkError(f"{where}: {name!r} is no convolution of this network that sums over channels, those are {', '.join(sorted(known))}")
         if not (isinstance(mode, list) and [type(value) for value in mode] == [int, bool] and mode[0] >= 1):
             raise NetworkError(f"{where}: {name!r} has {json.dumps(mode)}, but must have a budget of at least 1 and true or false, as in [4, true]")
-    return {name: (budget, w4) for name, (budget, w4) in modes.items()}
+    return {name: (budget, w4) for name, (budget, w4) in found.items()}
 
 
 def _input(model: Model) -> tuple[str, View]:

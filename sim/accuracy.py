@@ -33,12 +33,15 @@ def batches(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray, size: i
     return np.concatenate(found)
 
 
-def onnx_runner(model: str | Path) -> tuple[Callable[[np.ndarray], np.ndarray], int | None]:
-    """(function from images (n, h, w, c) to the model's outputs by onnxruntime, the batch size that the file fixes, if any)."""
+def onnx_runner(model: str | Path, threads: int = 0) -> tuple[Callable[[np.ndarray], np.ndarray], int | None]:
+    """(function from images (n, h, w, c) to the model's outputs by onnxruntime, the batch size that the file fixes, if any).
+
+    ``threads``: 0 for as many as there are cores.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level, options.intra_op_num_threads = 3, threads
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     source = session.get_inputs()[0]
     fixed = source.shape[0] if isinstance(source.shape[0], int) and source.shape[0] > 0 else None
