@@ -1,5 +1,6 @@
 """``sdp run``: a network on test data, float against integers against simulated hardware, with everything measured in one report."""
 
+import dataclasses
 import json
 import math
 import re
@@ -70,6 +71,7 @@ def report_of(name: str, config: Config, compiled, measured: Measured, chosen: f
     rows, count = layer_rows(compiled, measured), len(measured.labels)
     hits = {kind: int((values.argmax(axis=1) == measured.labels).sum()) for kind, values in measured.logits.items()}
     macs, cycles = sum(row["macs"] for row in rows), sum(row["cycles_rtl"] for row in rows)
+    reducing = [sum(row[key] for row in rows if row["kind"] == "conv") for key in ("cycles_rtl", "macs")]
     problems = list(measured.problems)
     problems += [f"layer {row['name']}: {row['cycles_rtl']} cycles, {row['cycles_model']} by formula" for row in rows
                  if row["cycles_model"] != row["cycles_rtl"]]
@@ -83,14 +85,16 @@ def report_of(name: str, config: Config, compiled, measured: Measured, chosen: f
         "nibble_multipliers": config.nibble_multipliers, "group": config.group,
         "nibble_cycles_per_mac": round(cycles * config.nibble_multipliers / macs, 4) if macs else None,
         "nibble_cycles_per_mac_with_transfers": round(measured.plain.cycles * config.nibble_multipliers / macs, 4) if macs else None,
+        "nibble_cycles_per_mac_reducing": round(reducing[0] * config.nibble_multipliers / reducing[1], 4) if reducing[1] else None,
         "problems": problems, "layers": rows, "program_layers": flow.layer_names(compiled),
         "curve": [{"cycles": p.cycles, "loss": round(p.loss, 4), "divergence": round(p.divergence, 6)} for p in chosen.curve],
+        "trials": [dataclasses.asdict(trial) for trial in chosen.trials],
     }
 
 
 def measure(args, console: Console, reference, compiled, exact, chosen, test: data.Data, harness: Harness) -> Measured:
     config = args.config
-    runner, fixed = accuracy.onnx_runner(args.model)
+    runner, fixed = accuracy.onnx_runner(args.reference or args.model)
     kinds = {"float": (runner, fixed or BATCH), "int8": (lambda x: flow.logits(exact.network, x, config), BATCH),
              "sdp": (lambda x: flow.logits(compiled.network, x, config), BATCH)}
     logits = {}
@@ -118,6 +122,15 @@ def worth_a_look(measured: Measured) -> int:
     return next((int(match[1]) for match in found if match), 0)
 
 
+def front(curve: list[dict]) -> list[dict]:
+    """The points of a trade-off that no other beats in both, fastest first."""
+    found: list[dict] = []
+    for point in sorted(curve, key=lambda point: (point["cycles"], point["loss"])):
+        if not found or point["loss"] < found[-1]["loss"]:
+            found.append(point)
+    return found
+
+
 def show(console: Console, report: dict) -> None:
     table = Table(title=f"{report['network']} on {report['config']}, per image", title_justify="left")
     for name in ("layer", "kind", "weights", "budget", "MACs", "formula", "hardware", "use", "empty", "SNR dB", "own dB"):
@@ -132,6 +145,9 @@ def show(console: Console, report: dict) -> None:
     console.print(f"top-1 of {report['images']} images (95 % interval): " + ", ".join(
         "{} {:.2f} % ({:.2f} ... {:.2f})".format(label, report[f"top1_{kind}"], *report[f"top1_{kind}_interval"])
         for kind, label in (("float", "float"), ("int8", "INT8"), ("sdp", "SDP"))))
+    if len(report["curve"]) > 1:
+        console.print("trade-off on calibration images, fastest first (cycles of the layers: points of top-1 expected to be lost beyond exact 8 bit)")
+        console.print("  " + ", ".join(f"{point['cycles']:,}: {point['loss']:.2f}" for point in front(report["curve"])))
     console.print(f"cycles per image: {report['cycles_per_image']:,}, exact 8 bit {report['cycles_per_image_exact8']:,}: {report['speedup']:.2f} times fewer")
     if report["macs"]:
         console.print(f"nibble cycles per MAC: {report['nibble_cycles_per_mac']:.3f} (an 8-bit multiplier built of nibbles: 4)")
@@ -149,6 +165,8 @@ def main(args) -> int:
     config, stem = args.config, Path(args.model).stem if Path(args.model).stem != "model" else Path(args.model).resolve().parent.name
     preprocess = data.preprocessing(args.preprocess)
     network = flow.read(args.model)
+    if args.reference and not args.reference.is_file():
+        raise flow.FlowError(f"--reference: there is no file {args.reference}")
     shapes = network.shapes()
     classes = math.prod(shapes[network.nodes[-1].name])
     test = data.load(args.test, network.input_shape, preprocess, classes=classes, limit=args.images, what="test data")

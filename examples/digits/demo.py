@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from compiler import budget, onnx_import, quantize, schedule
+from compiler import flow, onnx_import, quantize, schedule
+from compiler.loss import Bound
 from examples.digits import data
 from hw import verilog
 from sdp.config import Config
@@ -18,8 +19,8 @@ from sim.harness import Harness
 from sim.verify import Verification, verify
 
 MODEL = Path(__file__).with_name("digits.onnx")
-BOUND = budget.Bound(divergence=0.01, disagreement=0.0025)
-"""Of 448 calibration images one may change its class."""
+BOUND = Bound(points=1.0)
+"""Of accuracy, estimated on calibration images."""
 
 
 def progress_bar(console: Console) -> Progress:
@@ -66,11 +67,12 @@ def main(args) -> int:
     out.mkdir(parents=True, exist_ok=True)
     split = data.load()
     network = onnx_import.read(MODEL)
-    calibration = quantize.calibrate(network, split["calibration"].images)
+    calibration = split["calibration"]
     with progress_bar(console) as bar:
-        chosen = budget.choose(calibration, config, lambda layer: schedule.cycles(config, layer), BOUND, progress=bar)
+        chosen = flow.optimize(network, calibration.images, calibration.labels, config, lambda layer: schedule.cycles(config, layer), BOUND,
+                               progress=bar).network
     compiled = schedule.compile(chosen, config)
-    exact = schedule.compile(quantize.quantize(calibration, config), config)
+    exact = schedule.compile(quantize.quantize(quantize.calibrate(network, calibration.images), config), config)
     images, labels = split["test"].images, split["test"].labels
     made = [Path(path) for path in verilog.emit(config, args.out)]
     console.print("building the simulation ...")
