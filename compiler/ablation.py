@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from compiler import correction, importance, onnx_import, schedule
+from compiler import correction, importance, onnx_import, ordering, schedule
 from compiler.calibration import calibrate
 from compiler.loss import loss
 from compiler.network import Network
@@ -27,6 +27,7 @@ class Passes:
     correct: bool = False
     weights: str = "nearest"
     importance: float = 0.0
+    order: bool = False
 
 
 STEPS = (
@@ -37,8 +38,9 @@ STEPS = (
     Passes(name="+ correction of gain and bias", ranges="masked", correct=True),
     Passes(name="+ rounding with feedback", ranges="masked", correct=True, weights="feedback"),
     Passes(name="+ weights fitted to masked codes", ranges="masked", correct=True, weights="fitted"),
-    Passes(name="+ importance, half", ranges="masked", correct=True, weights="fitted", importance=0.5),
-    Passes(name="+ importance, whole", ranges="masked", correct=True, weights="fitted", importance=1.0),
+    Passes(name="+ order of channels", ranges="masked", correct=True, weights="fitted", order=True),
+    Passes(name="+ importance, half", ranges="masked", correct=True, weights="fitted", order=True, importance=0.5),
+    Passes(name="+ importance, whole", ranges="masked", correct=True, weights="fitted", order=True, importance=1.0),
 )
 
 
@@ -46,6 +48,8 @@ def build(network: Network, images: np.ndarray, config: Config, passes: Passes, 
     """The network with one budget in all layers; ``edge``: that of the first and the last one, which keep two digits, or none."""
     if passes.importance:
         network = importance.equalize(network, images, passes.importance)
+    if passes.order:
+        network = ordering.arrange(calibrate(network, images[:128]), budget, config.group)
     calibration = calibrate(network, images, passes.ranges)
     names = convolutions(quantize(calibration, config))
     modes = {name: (budget, w4) for name in names} | ({names[0]: (edge, False), names[-1]: (edge, False)} if edge else {})

@@ -18,7 +18,7 @@ from compiler.quantized import QuantizedLayer, QuantizedNetwork
 from compiler.sensitivity import Mode, Point, convolutions, interpolated
 from sdp.config import Config
 
-__all__ = ["Bound", "Loss", "Tradeoff", "Verified", "choose", "search"]
+__all__ = ["Bound", "Loss", "Tradeoff", "Verified", "search"]
 FLOOR = 1e-6
 """Smallest increase of the divergence that is told from none."""
 MEASURED = {True: (2, 3, 4, 6), False: (4, 8, 12)}
@@ -169,8 +169,3 @@ def search(calibration: Calibration, config: Config, cycles: Callable[[Quantized
     plain = Verified(state.cycles(exact), state.exact.loss.beyond(state.exact.loss), exact, state.exact.network)
     points = sorted([plain, *state.verified.values()], key=lambda v: -v.cycles)
     return Tradeoff(points, state.best() or plain)
-
-
-def choose(calibration: Calibration, config: Config, cycles: Callable[[QuantizedLayer], int], bound: Bound, **options) -> QuantizedNetwork:
-    """The fastest network within the bound; see :func:`search`. If none is, the exact one."""
-    return search(calibration, config, cycles, bound, **options).best.network

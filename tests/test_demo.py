@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from compiler import budget, quantize
+from compiler import flow, quantize
 from examples.digits import demo
 from golden.cycles import layer_cycles
 from hw import verilog
@@ -18,11 +18,11 @@ from sim import verify
 @pytest.fixture
 def arguments(tmp_path, monkeypatch):
     # The search has its own tests; here every layer gets half of its terms.
-    def half(calibration, config, *_, **__):
-        network = quantize.quantize(calibration, config)
-        return dataclasses.replace(network, layers=tuple(dataclasses.replace(layer, budget=config.group) for layer in network.layers))
+    def half(network, images, labels, config, *_, **__):
+        made = quantize.quantize(quantize.calibrate(network, images), config)
+        return SimpleNamespace(network=dataclasses.replace(made, layers=tuple(dataclasses.replace(layer, budget=config.group) for layer in made.layers)))
 
-    monkeypatch.setattr(budget, "choose", half)
+    monkeypatch.setattr(flow, "optimize", half)
     return SimpleNamespace(config=NAMED["tiny"], out=tmp_path, number=2)
 
 

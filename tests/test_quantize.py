@@ -229,7 +229,8 @@ def test_unknown_rule():
 def test_search(calibration, split):
     """Within a point of float on the held-out quarter, at less than half of the time of exact 8 bit."""
     cost = {"exact": 0, "found": 0}
-    found = budget.choose(calibration, CONFIG, lambda layer: schedule.cycles(CONFIG, layer), budget.Bound(divergence=0.01, disagreement=0.005))
+    found = budget.search(calibration, CONFIG, lambda layer: schedule.cycles(CONFIG, layer),
+                          budget.Bound(divergence=0.01, disagreement=0.005)).best.network
     for kind, network in (("exact", quantize(calibration, CONFIG)), ("found", found)):
         cost[kind] = sum(schedule.cycles(CONFIG, layer) for layer in network.layers)
     assert cost["exact"] / cost["found"] > 2.5
