@@ -4,13 +4,14 @@ The executor knows layers and tensors where the golden machine knows words and a
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from compiler.network import Shape
 from golden import channel_unit, mac_array, output_stage, term_select
+from golden.parallel import over_images
 from sdp.program import Kind
 
 
@@ -82,8 +83,8 @@ class Packing:
 
     def apply(self, codes: np.ndarray) -> np.ndarray:
         """(n, h, w, c) to (n, out_h, out_w, kernel_h * kernel_w * c)."""
-        view = mac_array.windows(codes, self.kernel, self.stride, self.pad, self.out)
-        return np.ascontiguousarray(view).reshape(len(codes), *self.out, -1)
+        view = mac_array.windows(codes, self.kernel, self.stride, self.pad, self.out).transpose(3, 4, 5, 0, 1, 2)
+        return np.moveaxis(np.ascontiguousarray(view).reshape(-1, len(codes), *self.out), 0, -1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,21 +129,32 @@ class QuantizedNetwork:
         return dataclasses.replace(self, layers=tuple(layer if old.name == layer.name else old for old in self.layers))
 
 
+def _joined(function: Callable[[slice], np.ndarray], count: int) -> np.ndarray:
+    parts = over_images(function, count)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 def select(codes: np.ndarray, budget: int, group: int) -> np.ndarray:
     """Masked codes, channels padded with zeros to whole groups for the selection and cut again."""
     channels = codes.shape[-1]
-    padded = np.pad(codes, ((0, 0),) * 3 + ((0, -channels % group),))
-    return term_select.select(padded, budget, group)[0][..., :channels]
+    if channels % group:
+        padded = np.zeros_like(codes, shape=(*codes.shape[:-1], channels + -channels % group))
+        padded[..., :channels] = codes
+        codes = padded
+    return _joined(lambda at: term_select.select(codes[at], budget, group)[0][..., :channels], len(codes))
 
 
-def sums(layer: QuantizedLayer, codes: np.ndarray) -> np.ndarray:
-    """The exact accumulators of a layer for codes (n, h, w, c) that are masked already, int64 (n, out_h, out_w, out channels)."""
+def sums(layer: QuantizedLayer, codes: np.ndarray, dtype=np.int64) -> np.ndarray:
+    """The exact accumulators of a layer for codes (n, h, w, c) that are masked already, (n, out_h, out_w, out channels).
+
+    ``dtype``: none leaves convolutions in floating point, where they are computed, integers all the same.
+    """
     out = layer.out_shape[:2]
     if layer.kind is Kind.CONV:
-        return mac_array.convolve(codes, layer.weights, layer.stride, layer.pad, out)
+        return _joined(lambda at: mac_array.convolve(codes[at], layer.weights, layer.stride, layer.pad, out, dtype), len(codes))
     if layer.kind is Kind.DEPTHWISE:
-        return channel_unit.depthwise(codes, layer.weights, layer.stride, layer.pad, out)
-    return channel_unit.pool(codes, layer.kind is Kind.MAX, layer.kernel, layer.stride, layer.pad, out)
+        return _joined(lambda at: channel_unit.depthwise(codes[at], layer.weights, layer.stride, layer.pad, out), len(codes))
+    return _joined(lambda at: channel_unit.pool(codes[at], layer.kind is Kind.MAX, layer.kernel, layer.stride, layer.pad, out), len(codes))
 
 
 def accumulate(layer: QuantizedLayer, codes: np.ndarray, group: int) -> np.ndarray:
@@ -152,34 +164,51 @@ def accumulate(layer: QuantizedLayer, codes: np.ndarray, group: int) -> np.ndarr
 
 def finish(layer: QuantizedLayer, accumulators: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
     """Output codes, int16, from accumulators and, if the layer has one, the residual among ``tensors``."""
-    residual = tensors[layer.residual] if layer.residual is not None else 0
-    return output_stage.requantize(accumulators, layer.bias, layer.multiplier, layer.shift, *layer.clamp,
-                                   residual, layer.residual_multiplier, layer.ties_even)
+    residual = tensors[layer.residual] if layer.residual is not None else np.zeros((len(accumulators), 0))
+    return _joined(lambda at: output_stage.requantize(
+        accumulators[at], layer.bias, layer.multiplier, layer.shift, *layer.clamp, residual[at] if residual.size else 0,
+        layer.residual_multiplier, layer.ties_even), len(accumulators))
 
 
-def run(network: QuantizedNetwork, codes: np.ndarray, group: int) -> dict[str, np.ndarray]:
-    """Output codes of every layer, int16 (n, h, w, c), for input codes (n, h, w, c) as :meth:`QuantizedNetwork.encode` makes them."""
+def run(network: QuantizedNetwork, codes: np.ndarray, group: int, only: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Output codes of every layer, int16 (n, h, w, c), for input codes (n, h, w, c) as :meth:`QuantizedNetwork.encode` makes them.
+
+    ``only``: names of the layers whose codes are wanted; what no later layer reads is dropped then, so that little memory is needed.
+    """
+    parts = over_images(lambda at: _run(network, codes[at], group, only), len(codes))
+    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _run(network, codes, group, only):
+    """:func:`run` for few images."""
+    wanted = {layer.name for layer in network.layers} if only is None else set(only)
+    last = {name: at for at, layer in enumerate(network.layers) for name in (layer.input, layer.residual) if name is not None}
     tensors, masked = {network.input: network.pack(codes)}, {}
-    for layer in network.layers:
+    for at, layer in enumerate(network.layers):
         source, key = tensors[layer.input], (layer.input, layer.budget)
         if layer.kind is Kind.CONV:
             # Readers with one budget share what the selection leaves.
             if key not in masked:
                 masked[key] = select(source, layer.budget, group)
             source = masked[key]
-        tensors[layer.name] = finish(layer, sums(layer, source), tensors)
-    return {layer.name: tensors[layer.name] for layer in network.layers}
+        tensors[layer.name] = finish(layer, sums(layer, source, None), tensors)
+        for name in {layer.input, layer.residual} - {None}:
+            if last[name] == at:
+                masked = {key: value for key, value in masked.items() if key[0] != name}
+                if name not in wanted:
+                    del tensors[name]
+    return {layer.name: tensors[layer.name] for layer in network.layers if layer.name in wanted}
 
 
-BATCH = 16
+BATCH = 64
 """Images at once in :func:`logits`."""
 
 
 def logits(network: QuantizedNetwork, images: np.ndarray, group: int, progress: Callable[[int], None] | None = None) -> np.ndarray:
     """The last layer's real values (n, outputs) for images (n, h, w, c), in batches, so that memory stays bounded."""
-    found = []
+    found, last = [], network.layers[-1].name
     for begin in range(0, len(images), BATCH):
-        codes = run(network, network.encode(images[begin : begin + BATCH]), group)[network.layers[-1].name]
+        codes = run(network, network.encode(images[begin : begin + BATCH]), group, {last})[last]
         found.append(network.decode(codes).reshape(len(codes), -1))
         if progress:
             progress(len(codes))

@@ -6,8 +6,9 @@ import numpy as np
 
 from golden import cycles
 from golden.channel_unit import depthwise, pool
-from golden.mac_array import convolve, windows
+from golden.mac_array import convolve
 from golden.output_stage import requantize, unpack_scales
+from golden.parallel import over_images
 from golden.term_select import select, to_signed
 from golden.weights import decode_digit, slot_bytes, unpack_slots
 from sdp import UserError
@@ -57,10 +58,15 @@ class Result:
         return sum(entry.cycles for entry in self.layers)
 
 
+def _uses(out: int, stride: int, kernel: int, pad: int, size: int) -> np.ndarray:
+    """How many of ``out`` windows hold each of ``size`` coordinates, int64 (size,)."""
+    at = (np.arange(out)[:, None] * stride - pad + np.arange(kernel)).ravel()
+    return np.bincount(at[(at >= 0) & (at < size)], minlength=size)
+
+
 def _reached(out: int, stride: int, kernel: int, pad: int, size: int) -> np.ndarray:
     """Coordinates inside of ``size`` that some output's window touches, ascending."""
-    at = (np.arange(out)[:, None] * stride - pad + np.arange(kernel)).ravel()
-    return np.unique(at[(at >= 0) & (at < size)])
+    return np.flatnonzero(_uses(out, stride, kernel, pad, size))
 
 
 class Machine:
@@ -71,7 +77,9 @@ class Machine:
 
     def __init__(self, config: Config, images: int = 1):
         self.config = config
-        self.activations = np.zeros((images, config.activation_words, config.word), dtype=np.uint8)
+        # Memory for a channel of all words lies together, since all loops run over pixels.
+        self._planes = np.zeros((config.word, images, config.activation_words), dtype=np.uint8)
+        self.activations = self._planes.transpose(1, 2, 0)
         self.weights = np.zeros((config.weight_words, config.columns, config.word), dtype=np.uint16)
         self.scales = np.zeros((2, config.scale_words * config.outputs), dtype=np.int64)
 
@@ -173,46 +181,58 @@ class Machine:
         if "input" in regions and regions["input"][0] <= regions["output"][1] and regions["output"][0] <= regions["input"][1]:
             raise HazardError(f"layer {layer.tag!r}: output {regions['output']} overlaps input {regions['input']}")
 
-    def _image(self, layer: Layer, words: int) -> np.ndarray:
-        """The input tensor, int16 (images, h, w, words * codes); zero where no window reaches."""
-        pixels = layer.in_h * layer.in_w
-        at = layer.in_base + np.arange(words)[:, None] * layer.in_plane + np.arange(pixels)
-        data = self.activations[:, np.where(at < self.config.activation_words, at, 0)]
-        data = data.transpose(0, 2, 1, 3).reshape(len(data), layer.in_h, layer.in_w, words * self.config.word)
-        return to_signed(data, layer.in_signed)
+    def _image(self, layer: Layer, words: int, at: slice = slice(None)) -> np.ndarray:
+        """The input tensor, int16 (images, h, w, words * codes), of the images ``at``; anything where no window reaches."""
+        pixels, image = layer.in_h * layer.in_w, self._planes[:, at]
+        data = np.zeros((words, *image.shape[:2], pixels), dtype=np.uint8)
+        for word, plane in enumerate(data):
+            source = image[..., layer.in_base + word * layer.in_plane :][..., :pixels]
+            plane[..., : source.shape[-1]] = source
+        return np.moveaxis(to_signed(data.reshape(-1, image.shape[1], layer.in_h, layer.in_w), layer.in_signed), 0, -1)
 
     def _layer(self, layer: Layer) -> LayerCounts:
         c, blocks = self.config, self._blocks(layer)
-        conv = layer.kind is Kind.CONV
-        in_words = layer.in_words if conv else blocks
-        self._check(layer, in_words)
-        image = self._image(layer, in_words)
-        geometry = (layer.stride_h, layer.stride_w), (layer.pad_top, layer.pad_left), (layer.out_h, layer.out_w)
+        self._check(layer, layer.in_words if layer.kind is Kind.CONV else blocks)
+        weights = {Kind.CONV: self._weights, Kind.DEPTHWISE: self._bytes}.get(layer.kind, lambda layer: None)(layer)
+        terms = np.concatenate(over_images(lambda at: self._compute(layer, blocks, weights, at), len(self.activations)))
+        return LayerCounts(layer, cycles.layer_cycles(c, layer).total, terms, cycles.term_slots(c, layer) - terms)
+
+    def _compute(self, layer: Layer, blocks: int, weights: np.ndarray | None, at: slice) -> np.ndarray:
+        """The layer for the images ``at``, from memory to memory; returns the terms of each image."""
+        c, out = self.config, (layer.out_h, layer.out_w)
+        in_words = layer.in_words if layer.kind is Kind.CONV else blocks
+        image, kernel = self._image(layer, in_words, at), (layer.kernel_h, layer.kernel_w)
+        stride, pad = (layer.stride_h, layer.stride_w), (layer.pad_top, layer.pad_left)
         terms = np.zeros(len(image), dtype=np.int64)
-        if conv:
+        if layer.kind is Kind.CONV:
             image[..., (in_words - 1) * c.word + layer.in_tail :] = 0
             masked, counts = select(image, layer.budget, c.group)
-            acc = convolve(masked, self._weights(layer), *geometry)
-            terms += blocks * windows(counts.sum(axis=-1, keepdims=True), (layer.kernel_h, layer.kernel_w), *geometry).sum(axis=(1, 2, 3, 4, 5))
+            acc = convolve(masked, weights, stride, pad, out, dtype=None)
+            # A pixel's terms are used by each window that holds it.
+            uses = [_uses(*axis) for axis in zip(out, stride, kernel, pad, image.shape[1:3])]
+            terms += blocks * (counts.sum(axis=-1) * uses[0][:, None] * uses[1]).sum(axis=(1, 2))
         elif layer.kind is Kind.DEPTHWISE:
-            acc = depthwise(image, self._bytes(layer), *geometry)
+            acc = depthwise(image, weights, stride, pad, out)
         else:
-            acc = pool(image, layer.kind is Kind.MAX, (layer.kernel_h, layer.kernel_w), *geometry)
+            acc = pool(image, layer.kind is Kind.MAX, kernel, stride, pad, out)
         # Whole chunks of `outputs` channels are written, the rest of the last word keeps what it held.
-        channels = -(-layer.out_channels // c.outputs) * c.outputs
-        pixels = np.arange(layer.out_h * layer.out_w)
-        at = np.arange(-(-channels // c.word)) * layer.out_plane + pixels[:, None]
+        channels, pixels = -(-layer.out_channels // c.outputs) * c.outputs, layer.out_h * layer.out_w
+        words = [(slice(begin, min(begin + c.word, channels)), n * layer.out_plane) for n, begin in enumerate(range(0, channels, c.word))]
         residual = 0
         if layer.residual:
-            residual = self.activations[:, layer.residual_base + at].reshape(len(image), layer.out_h, layer.out_w, -1)[..., :channels]
-            residual = to_signed(residual, layer.residual_signed)
+            bytes_ = np.empty((channels, len(image), pixels), dtype=np.uint8)
+            for part, offset in words:
+                begin = layer.residual_base + offset
+                bytes_[part] = self._planes[: part.stop - part.start, at, begin : begin + pixels]
+            residual = np.moveaxis(to_signed(bytes_, layer.residual_signed).reshape(channels, len(image), *out), 0, -1)
         bias, multiplier = self.scales[:, layer.scale_base * c.outputs :][:, :channels]
-        codes = requantize(acc[..., :channels], bias, multiplier, layer.shift, layer.clamp_low, layer.clamp_high, residual, layer.residual_multiplier,
-                           layer.ties_even)
-        words = self.activations[:, layer.out_base + at].reshape(len(image), len(pixels), -1)
-        words[..., :channels] = codes.reshape(len(image), len(pixels), channels).astype(np.uint8)
-        self.activations[:, layer.out_base + at] = words.reshape(len(image), len(pixels), -1, c.word)
-        return LayerCounts(layer, cycles.layer_cycles(c, layer).total, terms, cycles.term_slots(c, layer) - terms)
+        codes = requantize(acc[..., :channels], bias, multiplier, layer.shift, layer.clamp_low, layer.clamp_high, residual,
+                           layer.residual_multiplier, layer.ties_even)
+        planes = np.moveaxis(codes, -1, 0).reshape(channels, len(image), pixels)
+        for part, offset in words:
+            begin = layer.out_base + offset
+            self._planes[: part.stop - part.start, at, begin : begin + pixels] = planes[part]
+        return terms
 
     def _weights(self, layer: Layer) -> np.ndarray:
         """Weights from memory, (kernel_h, kernel_w, channels in, channels of all blocks)."""

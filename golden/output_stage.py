@@ -17,11 +17,32 @@ def requantize(acc, bias, multiplier, shift: int, low: int, high: int, residual=
                ties_even: bool = False) -> np.ndarray:
     """``clamp(round(((acc + bias) * multiplier + residual * residual_multiplier) / 2**shift), low, high)``, int16.
 
-    ``acc``: integers (..., channels); ``bias`` int32 and ``multiplier`` unsigned per channel; ``residual``: codes like ``acc``.
-    ReLU is ``low = 0``; ties as in :func:`round_shift`.
+    ``acc``: integers (..., channels), whatever their type; ``bias`` int32 and ``multiplier`` unsigned per channel; ``residual``: codes
+    like ``acc``. ReLU is ``low = 0``; ties as in :func:`round_shift`. Floats, less than 2**32 each, are taken for what they are, sums that
+    a BLAS computed exactly, and stay floats where double precision holds everything exactly.
     """
-    total = (np.asarray(acc, dtype=np.int64) + bias) * multiplier + np.asarray(residual, dtype=np.int64) * residual_multiplier
+    acc = np.asarray(acc)
+    if acc.dtype.kind == "f":
+        bias, multiplier = np.asarray(bias, dtype=np.int64), np.asarray(multiplier, dtype=np.int64)
+        largest = ((1 << 32) + int(np.abs(bias).max(initial=0))) * int(multiplier.max(initial=0)) + 255 * residual_multiplier
+        if largest + (1 << shift - 1) < 1 << 53:
+            return _requantize_exact_floats(acc, bias, multiplier, shift, low, high, residual, residual_multiplier, ties_even)
+    total = (acc.astype(np.int64, copy=False) + bias) * multiplier + np.asarray(residual, dtype=np.int64) * residual_multiplier
     return np.clip(round_shift(total, shift, ties_even), low, high).astype(np.int16)
+
+
+def _requantize_exact_floats(acc, bias, multiplier, shift, low, high, residual, residual_multiplier, ties_even) -> np.ndarray:
+    """Every number is a multiple of ``2**-shift`` with at most 53 bits: nothing is rounded until the last step, which cuts what is left."""
+    step = 0.5**shift
+    total = acc * (multiplier * step)
+    total += bias * multiplier * step
+    if residual_multiplier:
+        total += residual * np.float64(residual_multiplier * step)
+    if ties_even:
+        np.rint(total, out=total)
+    else:
+        total += 0.5 if low >= 0 else np.copysign(0.5, total)
+    return np.clip(total, low, high, out=total).astype(np.int16)
 
 
 def pack_scales(config: Config, bias: np.ndarray, multiplier: np.ndarray) -> np.ndarray:

@@ -66,6 +66,23 @@ def test_sums_beyond_single_precision_are_exact(count):
     assert convolve(image, weights, (1, 1), (0, 0), (1, 1)).ravel().tolist() == [-255 * 128 * count, -255 * 128 * count + 255]
 
 
+@pytest.mark.parametrize("count, kind", [(514, np.float32), (515, np.float64)])
+def test_sums_as_the_blas_yields_them(count, kind):
+    image, weights = np.full((3, 1, 2, count), 255, dtype=np.int16), np.full((1, 1, count, 1), 128)
+    found = convolve(image, weights, (1, 1), (0, 0), (1, 2), dtype=None)
+    assert found.dtype == kind and (found == 255 * 128 * count).all() and found.shape == (3, 1, 2, 1)
+
+
+@given(geometries(), st.integers(0, 2**32))
+@settings(max_examples=30)
+def test_the_order_in_memory_does_not_matter(geometry, seed):
+    """Channels in planes, as results have them, or side by side; few images at once or many."""
+    sizes, kernel, stride, pad, out = geometry
+    image, weights = operands(sizes, kernel, seed, True)
+    planes = np.moveaxis(np.ascontiguousarray(np.moveaxis(image, -1, 0)), 0, -1)
+    assert (convolve(planes, weights, stride, pad, out) == convolve(image, weights, stride, pad, out)).all()
+
+
 def test_windows_is_a_view_in_documented_order():
     image = np.arange(2 * 4 * 5 * 3).reshape(2, 4, 5, 3)
     view = windows(image, (2, 3), (1, 2), (0, 0), (3, 2))

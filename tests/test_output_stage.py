@@ -79,6 +79,25 @@ def test_requantize_near_every_tie(near, shift, ties_even):
         assert requantize(np.array([total]), 0, 1, shift, -128, 127, ties_even=ties_even).tolist() == [expected]
 
 
+@given(acc=st.integers(-(2**32) + 1, 2**32 - 1), bias=st.integers(-(2**31), 2**31 - 1), multiplier=st.integers(0, 2**20 - 1), shift=shift,
+       residual=st.integers(-128, 255), residual_multiplier=st.integers(0, 2**20 - 1), low=st.sampled_from([-128, 0]), ties_even=st.booleans())
+def test_sums_in_floating_point_are_requantized_exactly(acc, bias, multiplier, shift, residual, residual_multiplier, low, ties_even):
+    """Also next to ties, which random sums miss: the bias brings the total there, as far as it reaches."""
+    near = bias if not multiplier else int(np.clip((((acc % 255) << shift) + (1 << shift - 1)) // multiplier - acc, -(2**31), 2**31 - 1))
+    for value in (bias, near, min(near + 1, 2**31 - 1)):
+        operands = np.array([value]), np.array([multiplier]), shift, low, 255 + low, np.array([[residual]]), residual_multiplier, ties_even
+        assert requantize(np.array([[acc]], dtype=np.float64), *operands).tolist() == requantize(np.array([[acc]]), *operands).tolist()
+
+
+@given(st.integers(-300, 300), st.integers(1, 23), st.booleans(), st.sampled_from([-128, 0]))
+def test_ties_in_floating_point(near, shift, ties_even, low):
+    for delta in (-1, 0, 1):
+        total = (near << shift - 1) + delta
+        for kind in (np.float64, *([np.float32] if abs(total) < 1 << 24 else [])):
+            expected = min(max(ROUND[ties_even](Fraction(total, 2**shift)), low), 255 + low)
+            assert requantize(np.array([total], dtype=kind), 0, 1, shift, low, 255 + low, ties_even=ties_even).tolist() == [expected]
+
+
 def test_channels_have_their_own_bias_and_multiplier():
     acc = np.arange(-6, 6).reshape(2, 2, 3)
     bias, multiplier = np.array([0, 100, -7]), np.array([2, 1, 3])
