@@ -47,13 +47,17 @@ def quantize_layer(calibration: Calibration, node: Node, config: Config, budget:
     network, scales, signed = calibration.network, calibration.scales, calibration.signed
     shapes = network.shapes()
     in_scale, out_scale = scales[node.input], scales[node.name]
-    residual_ratio = scales[node.residual] / out_scale if node.residual is not None else 0.0
+    # Between tensors that came quantised, ratios are what onnxruntime computes, in single precision and this order, and ties go to even.
+    single = network.codes.keys() >= {node.input, node.name}
+    number = np.float32 if single else np.float64
+    into, out = number(in_scale), number(out_scale)
+    residual_ratio = float(number(scales[node.residual]) / out) if node.residual is not None else 0.0
     common = dict(name=node.name, input=node.input, in_shape=shapes[node.input], out_shape=shapes[node.name], stride=node.stride,
                   pad=node.pad[:2], in_signed=signed[node.input], in_scale=in_scale, out_scale=out_scale, clamp=clamp_of(calibration, node),
-                  residual=node.residual, residual_signed=node.residual is not None and signed[node.residual])
+                  residual=node.residual, residual_signed=node.residual is not None and signed[node.residual], ties_even=node.name in network.codes)
     channels = shapes[node.name][2]
     if isinstance(node, Pool):
-        ratio = in_scale / out_scale / (1 if node.kind == "max" else node.kernel[0] * node.kernel[1])
+        ratio = float(into / (out * number(1 if node.kind == "max" else node.kernel[0] * node.kernel[1])))
         shift = fit_shift(np.array([ratio, residual_ratio]), config.scale_bits)
         return QuantizedLayer(kind=Kind.MAX if node.kind == "max" else Kind.SUM, kernel=node.kernel, shift=shift,
                               multiplier=np.full(channels, round(ratio * (1 << shift)), dtype=np.int64), bias=np.zeros(channels, dtype=np.int64),
@@ -64,7 +68,7 @@ def quantize_layer(calibration: Calibration, node: Node, config: Config, budget:
     own = node.weight_scale is not None and (not w4 or bool(np.isin(node.weight_codes, W4_VALUES).all()))
     # A channel of weights that are tiny beside its bias takes a larger scale, so that the bias fits 32 bits.
     wanted = node.weight_scale if own else np.maximum(weight_scales(flat, w4), np.abs(node.bias) / in_scale / (1 << 30))
-    ratios = wanted * in_scale / out_scale
+    ratios = (wanted * into / out).astype(np.float64)
     shift = fit_shift(np.append(ratios, residual_ratio) if ratios.any() or residual_ratio else np.ones(1), config.scale_bits)
     rounded = np.rint if w4 or own else np.ceil
     multiplier = np.maximum(rounded(ratios * (1 << shift) * (1 - 1e-12)), 1).astype(np.int64)

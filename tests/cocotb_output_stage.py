@@ -68,7 +68,8 @@ async def run(dut, layers, chunks, accumulator):
             scale_address, residual_address = rng.randrange(CONFIG.scale_words), rng.randrange(CONFIG.activation_words)
             address = rng.randrange(CONFIG.activation_words)
             scale = memory["scales"].setdefault(scale_address, [
-                (rng.randrange(-(2**31), 2**31) >> rng.randrange(32), rng.choice((0, 1, (1 << CONFIG.scale_bits) - 1, rng.randrange(1 << CONFIG.scale_bits))))
+                (rng.randrange(-(2**31), 2**31) >> rng.randrange(32), rng.choice((
+                    0, 1, (1 << CONFIG.scale_bits) - 1, rng.randrange(1 << CONFIG.scale_bits), 1 << rng.randrange(CONFIG.scale_bits))))
                 for _ in range(OUTPUTS)])
             word = memory["residual"].setdefault(residual_address, [rng.choice((0, 127, 128, 255, rng.randrange(256))) for _ in range(CONFIG.word)])
             sums = [{name: drawn(rng, CONFIG.accumulator_bits) for name in ("low", "high")} for _ in range(CONFIG.columns)]
@@ -147,3 +148,20 @@ async def codes_near_ties(dut):
     layers = [{**layer_of(rng, Kind.CONV, 1 + n % 30), "clamp_low": (-128, -128, -127)[n % 3], "clamp_high": (127, 255, 200, 100)[n % 4]} for n in range(24)]
     distinct = await run(dut, layers, 30, near)
     assert len(distinct) > 60
+
+
+@cocotb.test()
+async def codes_on_ties(dut):
+    """Sums halfway between two codes, of either sign: where the two ways to round part, and only there."""
+    rng, found = generator(2), {0: 0, 1: 0}
+
+    def tie(rng, layer, scale, byte):
+        bias, multiplier = scale
+        if not multiplier or multiplier & multiplier - 1 or multiplier >= 1 << layer["shift"]:
+            return None
+        found[layer["ties_even"]] += 1
+        return (2 * rng.randint(-129, 127) + 1 << layer["shift"] - 1) // multiplier - bias
+
+    layers = [{**layer_of(rng, Kind.CONV, 1 + n % 16), "residual": 0, "clamp_low": -128, "clamp_high": 127, "ties_even": n % 2} for n in range(32)]
+    await run(dut, layers, 30, tie)
+    assert min(found.values()) > 60
