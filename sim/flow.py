@@ -94,7 +94,8 @@ def compile(network: QuantizedNetwork, config: Config) -> schedule.Compiled:
 
 def logits(network: QuantizedNetwork, images: np.ndarray, config: Config) -> np.ndarray:
     """Output codes (n, outputs) of the integer model, for images (n, h, w, c)."""
-    return run(network, network.encode(images), config.group)[network.layers[-1].name].reshape(len(images), -1)
+    last = network.layers[-1].name
+    return run(network, network.encode(images), config.group, {last})[last].reshape(len(images), -1)
 
 
 def programs(compiled: schedule.Compiled, codes: np.ndarray, trace: bool = False) -> list[bytes]:
