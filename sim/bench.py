@@ -1,4 +1,4 @@
-"""Benchmarks, measured on the simulated hardware: is time linear in precision, are the multipliers used, how fast are the simulations."""
+"""Benchmarks, measured on the simulated hardware: is time linear in precision, are the multipliers used, how fast are simulations and golden model."""
 
 import json
 import time
@@ -16,6 +16,7 @@ from sdp.config import Config
 from sdp.encoding import encode
 from sdp.program import Command, Layer
 from sim import cocotb_runner
+from sim.bench_golden import golden_speed
 from sim.compare import differences
 from sim.harness import Harness
 from sim.random_layer import Case, build
@@ -121,7 +122,8 @@ def main(args) -> int:
     console.print("building the simulation ...")
     harness = Harness(config, tuned=True)
     measured, equal = utilization(config, harness, console)
-    report = {"config": config.name, "utilization": measured, "speed": speed(config, harness, console, args.number or 200_000)}
+    report = {"config": config.name, "utilization": measured, "speed": speed(config, harness, console, args.number or 200_000),
+              "golden": golden_speed(config, console)}
     path = Path(args.out) / config.name / "bench.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1, default=np.ndarray.tolist) + "\n")
