@@ -33,11 +33,15 @@ def cycles(config: Config, layer: QuantizedLayer) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """A tensor in the output stream: ``count`` words per channel word, one channel word after the other."""
+    """A tensor that a frame stores."""
 
     name: str
     shape: Shape
     signed: bool
+
+    def count(self, config: Config) -> int:
+        """Words that it takes on the host."""
+        return packing.channel_words(config, self.shape[2]) * self.shape[0] * self.shape[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +115,14 @@ class Compiled:
 
     def unpack(self, words: np.ndarray, trace: bool = False) -> dict[str, np.ndarray]:
         """Words of one program's output, uint8 (..., words, lanes * group), to codes, int16 (..., h, w, c), by layer."""
-        tensors = self._room(words.shape[:-2], trace)
-        self._single().collect(words, tensors, trace)
+        self._single()
+        return self.gather([words], trace)
+
+    def gather(self, words: list[np.ndarray], trace: bool = False) -> dict[str, np.ndarray]:
+        """What each pass of a frame stored, uint8 (..., words, lanes * group), to codes, int16 (..., h, w, c), by layer."""
+        tensors = self._room(words[0].shape[:-2], trace)
+        for step, stored in zip(self.passes, words, strict=True):
+            step.collect(stored, tensors, trace)
         return self._codes(tensors, trace)
 
     def _room(self, leading: tuple[int, ...], trace: bool) -> Tensors:
