@@ -78,7 +78,8 @@ def _run_arguments(sub):
     sub.add_argument("--test", type=Path, required=True, help="npz with images x and labels y")
     sub.add_argument("--calibration", type=Path, required=True, help="npz with images x, of which none should be a test image")
     sub.add_argument("--preprocess", default="none", help="none, raw, cifar10-resnet20, or 'scale=1/255 mean=.5,.5,.5 std=.2,.2,.2' (default: %(default)s)")
-    sub.add_argument("--max-loss", type=_loss, default=1.0, help="accuracy that may be lost, in percentage points; 0: none, exact 8 bit without a search (default: %(default)s)")
+    sub.add_argument("--max-loss", type=_loss, default=1.0,
+                     help="accuracy that may be lost, in percentage points; 0: exact 8 bit, nothing is searched (default: %(default)s)")
     sub.add_argument("--images", type=_positive, help="how many test images (default: all)")
     sub.add_argument("--rtl-images", type=_positive, default=10, help="how many of them on the simulated hardware (default: %(default)s)")
     sub.add_argument("--calibration-images", type=_positive, help="how many calibration images (default: all)")
