@@ -203,6 +203,16 @@ class Builder:
 
     def pool(self, view: View, output: str, kind: str, kernel, stride, pad=(0, 0, 0, 0)) -> View:
         view = self.plain(view)
+        if tuple(kernel) == view.shape[:2] and max(kernel) > KERNEL_MAX and not any(pad):
+            # Averages of parts of equal size, averaged: the same in real numbers. The codes in between are rounded, which a network that
+            # came quantised does not allow; the mean of so many of them shows little of it.
+            parts = [1 if size <= KERNEL_MAX else next((n for n in range(STRIDE_MAX, 1, -1) if size % n == 0), 0) for size in kernel]
+            if not all(parts) or kind == "avg" and view.node in self.codes:
+                raise Unsupported(f"a kernel of {kernel[0]} x {kernel[1]}, at most {KERNEL_MAX} is possible",
+                                  f"pool in two layers, the first with a stride of 2 ... {STRIDE_MAX}, or shrink the map before")
+            name = output + "." + "x".join(str(size // part) for size, part in zip(kernel, parts))
+            first = self.append(Pool(name=name, input=view.node, kind=kind, kernel=tuple(parts), stride=tuple(parts)), output)
+            return self.pool(first, output, kind, first.shape[:2], (1, 1))
         node = Pool(name=output, input=view.node, kind=kind, kernel=tuple(kernel), stride=tuple(stride), pad=tuple(pad))
         return self.append(node, output)
 

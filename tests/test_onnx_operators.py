@@ -5,6 +5,10 @@ import pytest
 
 from compiler import onnx_import
 from compiler.network import Conv, Pool
+from compiler.onnx_problems import Obstacles
+from compiler.quantize import calibrate, quantize
+from compiler.quantized import run
+from sdp.config import NAMED
 from tests.onnx_models import compare, node, save
 
 RNG = np.random.default_rng(5)
@@ -154,6 +158,38 @@ def test_what_needs_no_node_of_its_own(tmp_path):
     assert kinds("flatten nhwc") == [("Conv", False, False)] * 2
     # Three placements; the input is not known to be positive, so the sum is not.
     assert [residual for _, residual, _ in kinds("concat")].count(True) == 3
+
+
+@pytest.mark.parametrize("operator, attributes, shape, first", [
+    ("GlobalAveragePool", {}, (56, 56), (4, 4)),
+    ("ReduceMean", {"axes": [2, 3]}, (33, 5), (3, 1)),
+    ("AveragePool", {"kernel_shape": [62, 34]}, (62, 34), (2, 2)),
+    ("MaxPool", {"kernel_shape": [36, 34]}, (36, 34), (4, 2)),
+    ("GlobalAveragePool", {}, (256, 4), (4, 1)),
+])
+def test_windows_of_the_whole_map_beyond_the_hardware_s(tmp_path, operator, attributes, shape, first):
+    path = save(tmp_path / "n.onnx", [CONV, node(operator, "c", "y", **attributes)], W, shape=(1, 3, *shape))
+    network = compare(path)
+    pools = [n for n in network.nodes if isinstance(n, Pool)]
+    assert pools[0].kernel == pools[0].stride == first and all(max(n.kernel) <= 31 for n in pools)
+    assert network.shapes()["y"] == (1, 1, 4)
+
+
+def test_an_average_in_two_layers_is_off_by_one_code_at_most(tmp_path):
+    path = save(tmp_path / "n.onnx", [CONV, node("Relu", "c", "r"), node("GlobalAveragePool", "r", "y")], W, shape=(1, 3, 56, 56))
+    network, images = onnx_import.read(path), np.random.default_rng(1).normal(size=(4, 56, 56, 3)).astype(np.float32)
+    quantized = quantize(calibrate(network, images), NAMED["small"])
+    found = run(quantized, quantized.encode(images), 8)
+    exact = found["c"].mean(axis=(1, 2)) * quantized.layers[0].out_scale / quantized.layers[-1].out_scale
+    assert np.abs(found["y"][:, 0, 0] - exact).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(49, 49), (37, 8)])
+def test_a_map_that_no_small_window_divides(tmp_path, shape):
+    path = save(tmp_path / "n.onnx", [CONV, node("GlobalAveragePool", "c", "y")], W, shape=(1, 3, *shape))
+    with pytest.raises(Obstacles, match=rf"'y': GlobalAveragePool: a kernel of {shape[0]} x {shape[1]}, at most 31 is possible; remedy: "
+                                        r"pool in two layers, the first with a stride of 2 \.\.\. 4, or shrink the map before"):
+        onnx_import.read(path)
 
 
 def test_depthwise_stays_depthwise(tmp_path):
