@@ -49,10 +49,15 @@ class Tradeoff:
     best: Verified
 
 
+def part_of(total: int, fit: int, images: int = IMAGES) -> np.ndarray:
+    """Which of ``total`` images make a small calibration: ``images`` of the first ``fit``, and twice as many of those behind them."""
+    behind = total - fit
+    return np.r_[: min(images, fit), fit + np.linspace(0, behind, min(2 * images, behind), endpoint=False).astype(int)]
+
+
 def part(calibration: Calibration, images: int = IMAGES) -> Calibration:
     """The calibration with fewer images."""
-    behind = len(calibration.tensors[calibration.network.input]) - calibration.fit
-    at = np.r_[: min(images, calibration.fit), calibration.fit + np.linspace(0, behind, min(2 * images, behind), endpoint=False).astype(int)]
+    at = part_of(len(calibration.tensors[calibration.network.input]), calibration.fit, images)
     return replace(calibration, tensors={name: tensor[at] for name, tensor in calibration.tensors.items()}, fit=min(images, calibration.fit),
                    _wanted={})
 

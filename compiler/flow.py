@@ -54,23 +54,42 @@ class Optimized:
     arranged: Arranged
 
 
-def prepare(network: Network, images: np.ndarray, labels: np.ndarray | None = None, ranges: str = "masked") -> Calibration:
-    """Images to fit to, held ones behind them, and blends of these."""
-    held = np.arange(len(images)) % round(1 / HELD) == 0
-    fit, rest = images[~held], images[held]
-    hard, temperature = blends(network, rest, None if labels is None else labels[held], BLENDS)
-    return calibrate(network, np.concatenate([fit, rest, hard]), ranges, fit=len(fit), temperature=temperature)
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """``images``: the first ``fit`` are to fit to, those behind them, held ones and blends of these, to measure on; ``temperature``: see
+    :mod:`compiler.loss`."""
+
+    images: np.ndarray
+    fit: int
+    temperature: float
+
+    @classmethod
+    def of(cls, network: Network, images: np.ndarray, labels: np.ndarray | None = None) -> "Samples":
+        """From calibration images (n, h, w, c), with labels if there are any."""
+        held = np.arange(len(images)) % round(1 / HELD) == 0
+        fit, rest = images[~held], images[held]
+        hard, temperature = blends(network, rest, None if labels is None else labels[held], BLENDS)
+        return cls(np.concatenate([fit, rest, hard]), len(fit), temperature)
+
+    def part(self) -> "Samples":
+        """Fewer of them, as the sensitivities take."""
+        at = budget.part_of(len(self.images), self.fit)
+        return Samples(self.images[at], int((at < self.fit).sum()), self.temperature)
+
+    def calibrate(self, network: Network, ranges: str) -> Calibration:
+        """The network on them; any that computes the same as that which they are from."""
+        return calibrate(network, self.images, ranges, self.fit, self.temperature)
 
 
-def arrange(network: Network, images: np.ndarray, labels: np.ndarray | None, config: Config, *, strengths: tuple[float, ...] = STRENGTHS,
-            ranges: tuple[str, ...] = RANGES, progress: Progress | None = None) -> Arranged:
+def arrange(network: Network, samples: Samples, config: Config, *, strengths: tuple[float, ...] = STRENGTHS, ranges: tuple[str, ...] = RANGES,
+            progress: Progress | None = None) -> Arranged:
     """Importance, order of channels and rule for ranges with the least divergence at nominal budgets, on images that nothing was fitted to."""
-    nominal = -(-NOMINAL * config.group // 8)
+    nominal, part, fitted = -(-NOMINAL * config.group // 8), samples.part(), samples.images[: samples.fit]
     task = progress.add_task("order of channels", total=len(strengths) + len(ranges) - 1) if progress else None
     tried: dict[tuple[float, str], tuple[Trial, Network]] = {}
 
     def attempt(made: Network, strength: float, rule: str) -> None:
-        small = budget.part(prepare(made, images, labels, rule))
+        small = part.calibrate(made, rule)
         names = convolutions(quantize(small, config))
         modes = {name: (nominal, True) for name in names} | {name: (2 * config.group, False) for name in (names[0], names[-1])}
         divergence = Point(small, config, modes, correct=True, weights="fitted").loss.divergence
@@ -82,8 +101,8 @@ def arrange(network: Network, images: np.ndarray, labels: np.ndarray | None, con
         return min(tried.values(), key=lambda item: item[0].divergence)
 
     for strength in strengths:
-        scaled = importance.equalize(network, images, strength) if strength else network
-        attempt(ordering.arrange(calibrate(scaled, images[:ORDERING]), nominal, config.group), strength, ranges[-1])
+        scaled = importance.equalize(network, fitted, strength) if strength else network
+        attempt(ordering.arrange(calibrate(scaled, fitted[:ORDERING]), nominal, config.group), strength, ranges[-1])
     for rule in ranges[:-1]:
         attempt(best()[1], best()[0].strength, rule)
     return Arranged(best()[1], best()[0].ranges, [trial for trial, _ in tried.values()])
@@ -98,8 +117,9 @@ def optimize(network: Network, images: np.ndarray, labels: np.ndarray | None, co
     labels : of the images, if there are any: they make the estimate of the loss of accuracy better
     options : of :func:`compiler.budget.search`
     """
-    arranged = arrange(network, images, labels, config, strengths=strengths, ranges=ranges, progress=progress)
-    found = budget.search(prepare(arranged.network, images, labels, arranged.ranges), config, cycles, bound, progress=progress, **options)
+    samples = Samples.of(network, images, labels)
+    arranged = arrange(network, samples, config, strengths=strengths, ranges=ranges, progress=progress)
+    found = budget.search(samples.calibrate(arranged.network, arranged.ranges), config, cycles, bound, progress=progress, **options)
     whole = calibrate(arranged.network, images, arranged.ranges)
     best = correction.correct(quantize(whole, config, found.best.modes), whole, config, correct=True, weights="fitted")
     return Optimized(best, found, arranged)
