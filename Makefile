@@ -8,7 +8,7 @@ OPTIONS = --config $(CONFIG)
 NUMBER = $(if $(N),--number $(N))
 
 .DEFAULT_GOAL := help
-.PHONY: help environment verilog test fuzz demo networks area lint bench clean
+.PHONY: help environment verilog test fuzz demo networks finetune area lint bench clean
 
 help: ## this list
 	@echo 'make TARGET [CONFIG=tiny|small|medium|large|FILE.toml] [LIBERTY=FILE.lib] [N=NUMBER]'
@@ -31,6 +31,12 @@ demo: environment ## a trained network classifies real images on the generated V
 
 networks: environment ## the three networks of ../shared: accuracy, cycles, every code on the RTL
 	@$(PYTHON) -m sim.networks $(OPTIONS) $(if $(N),--images $(N))
+
+# PyTorch is large: it comes with this target only.
+finetune: environment ## both ResNets of ../shared trained for low budgets, into build/finetuned; installs PyTorch
+	@test ! -d ../shared/networks || $(PYTHON) -c 'import torch' 2>/dev/null || \
+		$(PYTHON) -m pip --disable-pip-version-check -q install -c constraints.txt -e '.[finetune]'
+	@$(PYTHON) -m finetune.networks $(OPTIONS)
 
 area: environment ## area per unit, in NAND2 equivalents or with LIBERTY
 	@$(PYTHON) -m sdp area $(OPTIONS) $(if $(LIBERTY),--liberty $(LIBERTY))

@@ -36,6 +36,7 @@ VERBS = {
     "lint": (_lint, "the same, checked with Verilator's lint"),
     "check": (_owned_by("compiler.check"), "can this network run? everything that is in the way, or the table of its layers"),
     "run": (_owned_by("sim.run"), "a network on test data: accuracy, cycles, every code of the hardware compared; report.json and report.html"),
+    "finetune": (_owned_by("finetune.run"), "train a network for low budgets, with the selection in the forward pass (needs PyTorch)"),
     "diff": (_owned_by("sim.diff"), "where hardware and golden model part: layer, tile, pixel, channel, then the first wrong signal"),
     "disassemble": (_owned_by("sim.programs"), "the listing of a program file"),
     "demo": (_owned_by("examples.digits.demo"), "a trained network classifies real images on the generated Verilog, compared bit for bit"),
@@ -52,17 +53,20 @@ def _parser():
     for verb, (_, text) in VERBS.items():
         sub = verbs.add_parser(verb, help=text, description=text)
         sub.add_argument("--config", default="small", help=f"{', '.join(NAMED)} or a .toml file (default: %(default)s)")
-        folder = None if verb == "run" else Path("build")
-        sub.add_argument("--out", type=Path, default=folder, help=f"folder for what is made (default: {folder or 'build/run/NAME'})")
+        named = {"run": "build/run/NAME", "finetune": "build/finetuned/NAME"}
+        folder = None if verb in named else Path("build")
+        sub.add_argument("--out", type=Path, default=folder, help=f"folder for what is made (default: {folder or named[verb]})")
         if verb == "area":
             sub.add_argument("--liberty", type=Path, help="cell library, a .lib file; without it areas are NAND2 equivalents")
         if verb in ("fuzz", "bench", "demo"):
             sub.add_argument("-n", "--number", type=_positive, help="how many layers, cycles or images (default: fitting)")
             sub.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
-        if verb in ("check", "run"):
+        if verb in ("check", "run", "finetune"):
             sub.add_argument("model", type=Path, help="an ONNX file")
         if verb == "run":
             _run_arguments(sub)
+        if verb == "finetune":
+            _finetune_arguments(sub)
         if verb == "diff":
             sub.add_argument("file", type=Path, nargs="?", help="a folder that 'sdp run' made, or a program file")
             sub.add_argument("--verilog", type=Path, help="the Verilog to look into (default: generated now)")
@@ -80,9 +84,31 @@ def _run_arguments(sub):
     sub.add_argument("--preprocess", default="none", help="none, raw, cifar10-resnet20, or 'scale=1/255 mean=.5,.5,.5 std=.2,.2,.2' (default: %(default)s)")
     sub.add_argument("--max-loss", type=_loss, default=1.0,
                      help="accuracy that may be lost, in percentage points; 0: exact 8 bit, nothing is searched (default: %(default)s)")
+    sub.add_argument("--reference", type=Path, help="the float network that accuracy is compared with, an ONNX file (default: MODEL itself)")
     sub.add_argument("--images", type=_positive, help="how many test images (default: all)")
     sub.add_argument("--rtl-images", type=_positive, default=10, help="how many of them on the simulated hardware (default: %(default)s)")
     sub.add_argument("--calibration-images", type=_positive, help="how many calibration images (default: all)")
+
+
+def _finetune_arguments(sub):
+    sub.add_argument("--train", type=Path, required=True, help="npz with images x and labels y")
+    sub.add_argument("--calibration", type=Path, required=True, help="npz with images x, from which the network before training is made")
+    sub.add_argument("--preprocess", default="none", help="as for run (default: %(default)s)")
+    modes = sub.add_mutually_exclusive_group()
+    modes.add_argument("--budget", type=_positive, help="of all convolutions, with weights of one digit, but the first and the last one")
+    modes.add_argument("--modes", type=Path, help='JSON, {"layer": [budget, true for weights of one digit]}; others stay exact 8 bit')
+    sub.add_argument("--edge-budget", type=_positive, default=16,
+                     help="with --budget: of the first and the last convolution, with weights of two digits (default: %(default)s)")
+    sub.add_argument("--max-loss", type=_loss, default=4.0,
+                     help="without --budget and --modes: they are searched, with this loss in points before training (default: %(default)s)")
+    sub.add_argument("--epochs", type=_positive, default=20, help="default: %(default)s")
+    sub.add_argument("--rate", type=float, default=1e-3, help="learning rate at its peak (default: %(default)s)")
+    sub.add_argument("--batch", type=_positive, default=64, help="images per step (default: %(default)s)")
+    sub.add_argument("--hold", type=_positive, default=1000, help="training images that are only measured on (default: %(default)s)")
+    sub.add_argument("--augment", choices=("auto", "crop-flip", "none"), default="auto",
+                     help="crops and mirror images; auto: for square images of three channels (default: %(default)s)")
+    sub.add_argument("--threads", type=_positive, default=1, help="of PyTorch; other numbers may round otherwise (default: %(default)s)")
+    sub.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
 
 
 def _loss(text):
