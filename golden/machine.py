@@ -36,9 +36,10 @@ class HazardError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class LayerCounts:
-    """What the hardware's log holds of a layer. ``terms`` and ``empty``: int64 (images,)."""
+    """What the hardware's log holds of a layer, and the cycle of the program in which it starts. ``terms`` and ``empty``: int64 (images,)."""
 
     layer: Layer
+    start: int
     cycles: int
     terms: np.ndarray
     empty: np.ndarray
@@ -110,7 +111,7 @@ class Machine:
                     self._load(command)
                     now += 1 + command.data.shape[-2] * beats_per_word(self.config, opcode)
                 case Layer():
-                    layers.append(self._layer(command))
+                    layers.append(self._layer(command, now))
                     idle, running = now + layers[-1].cycles + 1, command
                     now += 1
                 case Store():
@@ -190,12 +191,12 @@ class Machine:
             plane[..., : source.shape[-1]] = source
         return np.moveaxis(to_signed(data.reshape(-1, image.shape[1], layer.in_h, layer.in_w), layer.in_signed), 0, -1)
 
-    def _layer(self, layer: Layer) -> LayerCounts:
+    def _layer(self, layer: Layer, start: int) -> LayerCounts:
         c, blocks = self.config, self._blocks(layer)
         self._check(layer, layer.in_words if layer.kind is Kind.CONV else blocks)
         weights = {Kind.CONV: self._weights, Kind.DEPTHWISE: self._bytes}.get(layer.kind, lambda layer: None)(layer)
         terms = np.concatenate(over_images(lambda at: self._compute(layer, blocks, weights, at), len(self.activations)))
-        return LayerCounts(layer, cycles.layer_cycles(c, layer).total, terms, cycles.term_slots(c, layer) - terms)
+        return LayerCounts(layer, start, cycles.layer_cycles(c, layer).total, terms, cycles.term_slots(c, layer) - terms)
 
     def _compute(self, layer: Layer, blocks: int, weights: np.ndarray | None, at: slice) -> np.ndarray:
         """The layer for the images ``at``, from memory to memory; returns the terms of each image."""

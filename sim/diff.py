@@ -8,8 +8,8 @@ from golden.machine import Machine
 from sdp import UserError
 from sdp.config import Config
 from sdp.encoding import decode, encode
-from sdp.program import Command, Layer
-from sim import locate, programs, signals
+from sdp.program import Command, Kind, Layer
+from sim import locate, programs, signals, timeline
 from sim.compare import differences
 from sim.harness import Harness
 from sim.random_layer import Case, CaseError, build, fits
@@ -18,18 +18,20 @@ from sim.vcd import Waves
 
 @dataclass(frozen=True)
 class Divergence:
-    """``texts``: per program what differs; ``place``: the first wrong code; ``wrong``: the first wrong signal; ``waves``: the VCD."""
+    """``texts``: per program what differs; ``place``: the first wrong code; ``late``: if all codes are right, where cycles are lost or gained;
+    ``wrong``: the first wrong signal; ``waves``: the VCD."""
 
     texts: list[str]
     place: locate.Place | None = None
+    late: timeline.Departure | None = None
     wrong: signals.Wrong | None = None
     waves: Path | None = None
     reproduced: bool = True
 
 
-def investigate(config: Config, sequence: list[list[Command]], verilog: str | Path | None = None, *, out: Path, waves: bool = True) -> Divergence:
-    """Run the programs, one after the other, on both; look closer at what differs. ``verilog``: path or text, generated if none."""
-    harness, machine = Harness(config, verilog, trace=waves), Machine(config)
+def investigate(config: Config, sequence: list[list[Command]], harness: Harness, *, out: Path, waves: bool = True) -> Divergence:
+    """Run the programs, one after the other, on both; look closer at what differs. ``waves``: the harness can record them."""
+    machine = Machine(config)
     streams = [encode(config, program) for program in sequence]
     expected = [machine.run(program) for program in sequence]
     texts = []
@@ -37,40 +39,66 @@ def investigate(config: Config, sequence: list[list[Command]], verilog: str | Pa
         texts += [f"program {number}: {text}" for text in differences(config, got, wanted)]
     if not texts:
         return Divergence([])
-    place = locate.first_wrong(config, harness, sequence)
-    if place is None or not waves:
-        return Divergence(texts, place)
-    layer = locate.alone(config, sequence, place)
-    first, last, near = signals.window(config, place, layer.start)
+    place, path = locate.first_wrong(config, harness, sequence), out / "diff.vcd"
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "diff.vcd"
+    if place is None:
+        late = timeline.find(config, harness, sequence, path if waves else None)
+        return Divergence(texts, late=late, wrong=late and late.wrong, waves=path if late and waves else None)
+    if not waves:
+        return Divergence(texts, place)
+    layer = locate.alone(config, sequence, place.program, place.index)
+    first, last, near = signals.window(config, place, layer.start)
     got = harness.run([encode(config, layer.commands)], waves=(path, 0, first, last), limit=20_000_000)[0]
     same = not differences(config, got, Machine(config).run(layer.commands))
     wrong = signals.first_wrong(config, layer, place, Waves(path, signals.wanted(config, place)), first, last, near)
-    return Divergence(texts, place, wrong, path, not same)
+    return Divergence(texts, place, None, wrong, path, not same)
 
 
 def describe(found: Divergence) -> str:
     """What a person wants to know, a line each, the most useful last."""
     lines = [*found.texts[:6], *([f"... and {len(found.texts) - 6} more"] if len(found.texts) > 6 else [])]
-    if (place := found.place) is None:
-        lines.append("every code of every layer is right: only times or counters differ")
-        return "\n".join(lines)
-    layer = place.layer
-    lines += [
-        "", f"first wrong code: program {place.program}, layer {place.index} {layer.tag!r} ({layer.kind.name.lower()}, {'w4' if layer.w4 else 'w8'}, "
-        f"budget {layer.budget}): {place.wrong} of its codes are wrong",
-        f"  tile {place.tile} of {place.tiles}, row {place.row}; output pixel y={place.y} x={place.x}, channel {place.channel}: "
-        f"{place.actual}, expected is {place.expected}"]
-    if found.waves is None:
-        return "\n".join(lines)
-    if found.wrong is None:
-        lines.append("no signal of that tile is wrong" + ("" if found.reproduced else
-                     ": the layer alone is right, so look at what runs beside it (loads, memories, control)"))
+    if found.place is not None:
+        lines += ["", *_of_code(found)]
     else:
+        lines += ["", "every code of every layer is right: only times or counters differ", *_of_cycles(found)]
+    if found.wrong is not None:
         wrong = found.wrong
         lines.append(f"first wrong signal: {wrong.unit}: {wrong.signal} in cycle {wrong.cycle}: {wrong.what}: {wrong.actual}, expected is {wrong.expected}")
-    return "\n".join([*lines, f"made {found.waves} (that layer alone; time / 2 is the cycle)"])
+    if found.waves is not None:
+        whole = found.late is not None and found.late.what == "start"
+        lines.append(f"made {found.waves} ({'the program' if whole else 'that layer'} alone; time / 2 is the cycle)")
+    return "\n".join(lines)
+
+
+def _name(program: int, index: int, layer: Layer) -> str:
+    kind = f"{layer.kind.name.lower()}, {'w4' if layer.w4 else 'w8'}, budget {layer.budget}" if layer.kind is Kind.CONV else layer.kind.name.lower()
+    return f"program {program}, layer {index} {layer.tag!r} ({kind})"
+
+
+def _of_code(found: Divergence) -> list[str]:
+    place = found.place
+    lines = [f"first wrong code: {_name(place.program, place.index, place.layer)}: {place.wrong} of its codes are wrong",
+             f"  tile {place.tile} of {place.tiles}, row {place.row}; output pixel y={place.y} x={place.x}, channel {place.channel}: "
+             f"{place.actual}, expected is {place.expected}"]
+    if found.waves is not None and found.wrong is None:
+        lines.append("no signal of that tile is wrong" + ("" if found.reproduced else
+                     ": the layer alone is right, so look at what runs beside it (loads, memories, control)"))
+    return lines
+
+
+def _of_cycles(found: Divergence) -> list[str]:
+    late = found.late
+    if late is None:
+        return ["each layer takes the cycles that it should: look at what runs between them (loads, stores, the end) and at the counters"]
+    where = _name(late.program, late.index, late.layer)
+    if late.what == "start":
+        seen = "does not start nearby" if late.actual is None else f"starts in cycle {late.actual} of its program"
+        return [f"first layer off: {where}: {seen}, expected is {late.expected}; each takes the cycles that it should: "
+                "look at the loads and stores before it"]
+    lines = [f"first layer off: {where}: {late.actual} cycles, expected are {late.expected}"]
+    if found.waves is not None and late.wrong is None:
+        lines.append("its loops are right where it runs alone, so look at what runs beside it (loads, control)")
+    return lines
 
 
 def _sequence(args) -> list[list[Command]]:
@@ -91,7 +119,8 @@ def main(args) -> int:
     if args.verilog and not args.verilog.is_file():
         raise UserError(f"there is no file {args.verilog}")
     sequence = _sequence(args)
-    found = investigate(args.config, sequence, args.verilog, out=Path(args.out), waves=not args.no_waves)
+    harness = Harness(args.config, args.verilog, trace=not args.no_waves)
+    found = investigate(args.config, sequence, harness, out=Path(args.out), waves=not args.no_waves)
     if not found.texts:
         print(f"{len(sequence)} programs, {sum(isinstance(c, Layer) for p in sequence for c in p)} layers: hardware and golden model are equal")
         return 0

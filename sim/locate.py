@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden.cycles import CHECK, layer_cycles
+from golden.cycles import layer_cycles
 from golden.machine import Machine
 from golden.term_select import to_signed
 from sdp.config import Config
 from sdp.encoding import encode
-from sdp.program import Command, End, Kind, Layer, Load, Opcode, Store, header_beats
+from sdp.program import Command, End, Kind, Layer, Load, Opcode, Store
 from sim.harness import Harness
 
 
@@ -110,13 +110,14 @@ class Alone:
     start: int
 
 
-def alone(config: Config, programs: list[list[Command]], place: Place) -> Alone:
-    """The layer of ``place``, on the inputs that the golden model computed for it."""
+def alone(config: Config, programs: list[list[Command]], number: int, index: int) -> Alone:
+    """Layer ``index`` of program ``number``, on the inputs that the golden model computed for it."""
     machine, loads = Machine(config), {}
-    for number, program in enumerate(programs[: place.program + 1]):
-        ends = [at for at, command in enumerate(program) if isinstance(command, Layer)]
-        if number == place.program:
-            program = [*program[: ends[place.index]], End()]
+    for at, program in enumerate(programs[: number + 1]):
+        layers = [where for where, command in enumerate(program) if isinstance(command, Layer)]
+        if at == number:
+            layer = program[layers[index]]
+            program = [*program[: layers[index]], End()]
         machine.run(program)
         for load in program:
             if isinstance(load, Load) and load.opcode is not Opcode.LOAD_ACTIVATIONS:
@@ -124,5 +125,5 @@ def alone(config: Config, programs: list[list[Command]], place: Place) -> Alone:
                 loads.pop(key, None)
                 loads[key] = Load(opcode=load.opcode, address=load.address, data=load.data)
     before = [*loads.values(), Load(opcode=Opcode.LOAD_ACTIVATIONS, address=0, data=machine.activations[0].copy())]
-    begin = Machine(config).run([*before, End()]).cycles - header_beats(config, Opcode.END) - CHECK
-    return Alone([*before, place.layer, *stores(config, place.layer), End()], machine, place.layer, begin + header_beats(config, Opcode.LAYER) + CHECK)
+    commands = [*before, layer, *stores(config, layer), End()]
+    return Alone(commands, machine, layer, Machine(config).run(commands).layers[0].start)

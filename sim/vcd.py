@@ -34,9 +34,9 @@ class Waves:
         width = self._widths[name]
         return value - (1 << width) if signed and value >> width - 1 else value
 
-    def cycles(self, name: str, first: int, last: int) -> list[int]:
-        """The cycles in which a signal is not 0."""
-        return [cycle for cycle in range(first, last + 1) if self.value(name, cycle)]
+    def cycles(self, name: str, first: int, last: int, mask: int = -1) -> list[int]:
+        """The cycles in which a signal, or what ``mask`` leaves of it, is not 0."""
+        return [cycle for cycle in range(first, last + 1) if self.value(name, cycle) & mask]
 
 
 def _header(file, wanted: set[str]) -> tuple[dict[str, str], dict[str, int]]:

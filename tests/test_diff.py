@@ -6,55 +6,151 @@ import re
 
 import pytest
 
+from golden.cycles import layer_cycles
+from golden.machine import Machine
 from hw.accelerator import Accelerator
 from hw.verilog import export
 from sdp import UserError
 from sdp.config import Config
+from sdp.encoding import encode
 from sdp.program import Layer, Store
-from sim import diff, locate
+from sim import diff, locate, timeline
+from sim.harness import Harness
 from sim.random_layer import Case, build
 from sim.vcd import Waves
 from tests import layers as reference
 
 CONFIG = Config(name="diff", group=4, lanes=1, rows=2, columns=2, ports=1, outputs=1, reduction=288, activation_words=256, weight_words=96, scale_words=16,
                 scale_bits=12, log_layers=4)
-CASE = Case(seed=3, budget=3, channels_in=7, channels_out=5, in_h=4, in_w=5, kernel_h=2, kernel_w=3, pad_top=1, pad_left=1, in_signed=1, out_signed=1)
+CASE = Case(seed=3, budget=3, channels_in=7, channels_out=5, in_h=4, in_w=5, kernel_h=2, kernel_w=3, pad_top=1, pad_left=1, pad_right=1,
+            in_signed=1, out_signed=1)
+
+
+# Module, what stands there, what is put in its place; unit and signal that are to be named, fields of the layer that shows it.
+MUTATIONS = [
+    ("selector", r"(key_\w+) > (key_\w+)", r"\1 >= \2", "term selector", r"core\.convolution\.selector_\d_0\.term", {}),
+    ("multiplier", r"\{ ([^{}]*)by_flag\[9\], by_flag, 4'h0 \}", r"{ \1by_flag[9], by_flag[9], by_flag, 3'h0 }", "nibble multiplier",
+     r".*\.multiplier_0_(low|high)\.product", {}),
+    ("output_stage", r"\$signed\(\{ 1'h0, half \}\)", "1'sh0", "output stage", r"core\.output_stage\.rounded_0", {}),
+    ("operands", r"- words\[15:8\]", "~ words[15:8]", "operand buffer", r"core\.convolution\.selector_\d_0\.codes", {}),
+    ("activations", r"valid_0 \? word_0 : 32'\w+", "word_0", "activation memory", r"core\.activations\.data", {}),
+    ("weights", r"memory_1\[read__addr\]", "memory_1[read__addr ^ 7'h01]", "weight memory", r"core\.convolution\.weights", {}),
+    ("pe", r"first \? 23'h000000 : (sums\[\d+:\d+\])", r"first ? 23'h000001 : \1", "processing element", r"core\.convolution\.array\.pe_1_\d\.sums", {}),
+    ("channel", r"(\$signed\(\{ code_\d\[8\], word\[\d+:\d+\] \}\)) > (\$signed\(value_\d\))", r"\1 < \2", "channel unit", r"core\.channel\.value_\d",
+     {"kind": 1, "channels_in": 5}),
+    ("channel", r"\{ (slots\[\d+:\d+\]), (slots\[\d+:\d+\]) \}", r"{ \2, \1 }", "channel unit", r"core\.channel\.value_\d", {"kind": 3, "channels_in": 5}),
+    ("controller", r"(\$signed\(in_x_0\)) < (\$signed\(\{[^{}]*\}\))", r"\1 <= \2", "controller", r"core\.controller\.read", {}),
+    ("drain", r"word_ends \? layer\[\d+:\d+\] : 9'h000", "9'h000", "drain", r"core\.output_stage\.write_address", {}),
+]
+# Every step of the reduction takes a cycle more; every other cycle the decoder takes no input.
+SLOW = ("controller", r"(is_\d+ \? n_\d+\[2:0\]) : last_cycle", r"\1 + 3'h1 : last_cycle")
+LATE = ("decoder", r"(?<=assign input__ready = )[^;]+", r"(\g<0>) & tick")
+ALL = [*MUTATIONS, SLOW, LATE]
+NUMBER = '  reg [7:0] mutation [0:0];\n  initial $readmemh("mutation.hex", mutation);\n'
+TICK = "  reg tick = 1'h0;\n  always @(posedge clk)\n    tick <= ~ tick;\n"
 
 
 @functools.cache
 def verilog() -> str:
-    return export(Accelerator(CONFIG), "accelerator")
+    """The Verilog with all mutations: which of them is on is read from the file ``mutation.hex`` when a simulation starts, so one build serves all."""
+    text = export(Accelerator(CONFIG), "accelerator")
+    for number, (module, old, new, *_) in enumerate(ALL, 1):
+        begin = re.search(rf"^module accelerator_{module}\([^)]*\);\n", text, re.M)
+        end = text.index("endmodule", begin.end())
+        body, count = re.subn(old, lambda found: f"(mutation[0] == 8'd{number} ? {found.expand(new)} : {found[0]})", text[begin.end() : end])
+        assert count, f"module {module} has no {old!r} any more: bring the test up to date"
+        if "mutation [0:0]" not in body:
+            body = NUMBER + (TICK if "clk" in begin[0] else "") + body
+        text = text[: begin.end()] + body + text[end:]
+    return text
 
 
-def broken(module: str, old: str, new: str) -> str:
-    """The Verilog with every place of one module changed that matches."""
-    text = verilog()
-    begin = re.search(rf"^module accelerator_{module}\(", text, re.M).start()
-    end = text.index("endmodule", begin)
-    changed, count = re.subn(old, new, text[begin:end])
-    assert count, f"module {module} has no {old!r} any more: bring the test up to date"
-    return text[:begin] + changed + text[end:]
+@pytest.fixture(scope="module")
+def built():
+    return Harness(CONFIG, verilog(), trace=True)
 
 
-@pytest.mark.parametrize("module, old, new, unit, signal", [
-    ("selector", r"(key_\w+) > (key_\w+)", r"\1 >= \2", "term selector", r"core\.convolution\.selector_\d_0\.term"),
-    ("multiplier", r"by_flag\[9\], by_flag, 4'h0 }", "by_flag[9], by_flag[9], by_flag, 3'h0 }", "nibble multiplier", r".*\.multiplier_0_(low|high)\.product"),
-    ("output_stage", r"\$signed\({ 1'h0, half }\)", "1'sh0", "output stage", r"core\.output_stage\.rounded_0"),
-])
-def test_the_broken_unit_is_named(module, old, new, unit, signal, tmp_path):
+@pytest.fixture
+def mutated(built, tmp_path, monkeypatch):
+    """The harness with a mutation, by its number; 0: with none."""
+    def choose(number):
+        (tmp_path / "mutation.hex").write_text(f"{number:02x}\n")
+        monkeypatch.chdir(tmp_path)
+        return built
+
+    return choose
+
+
+@pytest.mark.parametrize("number", range(1, len(MUTATIONS) + 1), ids=lambda n: f"{n} {MUTATIONS[n - 1][0]}")
+def test_the_broken_unit_is_named(number, mutated, tmp_path):
+    unit, signal, more = MUTATIONS[number - 1][3:]
     # Ties are rare: as many layers as it takes.
-    programs = [build(CONFIG, [Case(**{**vars(CASE), "seed": seed})]) for seed in range(8)]
-    found = diff.investigate(CONFIG, programs, broken(module, old, new), out=tmp_path)
-    assert found.texts and found.place is not None and found.reproduced
-    assert found.wrong.unit == unit
-    assert re.fullmatch(signal, found.wrong.signal)
-    assert found.waves.is_file()
+    programs = [build(CONFIG, [Case(**{**vars(CASE), "seed": seed} | more)]) for seed in range(8)]
+    found = diff.investigate(CONFIG, programs, mutated(number), out=tmp_path)
     text = diff.describe(found)
-    assert f"first wrong signal: {unit}: " in text and re.search(r"tile \d+ of \d+, row \d; output pixel y=\d x=\d, channel \d: -?\d+, expected is -?\d+", text)
+    assert found.texts and found.reproduced
+    assert found.wrong.unit == unit, text
+    assert re.fullmatch(signal, found.wrong.signal), text
+    assert found.waves.is_file()
+    assert f"first wrong signal: {unit}: " in text
+    assert re.search(r"tile \d+ of \d+, row \d; output pixel y=\d x=\d, channel \d: -?\d+, expected is -?\d+", text)
 
 
-def test_nothing_differs(tmp_path):
-    found = diff.investigate(CONFIG, [build(CONFIG, [CASE])], verilog(), out=tmp_path, waves=False)
+SMALL = dict(in_h=2, in_w=2, kernel_h=1, kernel_w=1, pad_top=0, pad_left=0, pad_right=0)
+
+
+def test_the_first_layer_that_takes_other_cycles_is_named(mutated, tmp_path, monkeypatch):
+    """The second one: the drain hides what a window of one pixel takes. Windows of waves are shorter than the layer."""
+    monkeypatch.setattr(timeline, "SPAN", 50)
+    programs = [build(CONFIG, [Case(**vars(CASE) | SMALL | {"kind": 2, "channels_in": 5}), CASE, Case(**vars(CASE) | {"seed": 4})])]
+    layers = [c for c in programs[0] if isinstance(c, Layer)]
+    cycles = layer_cycles(CONFIG, layers[1])
+    found = diff.investigate(CONFIG, programs, mutated(ALL.index(SLOW) + 1), out=tmp_path)
+    late, text = found.late, diff.describe(found)
+    assert found.place is None and (late.program, late.index, late.what) == (0, 1, "cycles")
+    assert late.expected == cycles.total and late.actual == cycles.total + cycles.steps * cycles.tiles - 1
+    assert found.wrong.unit == "controller" and found.wrong.signal == timeline.STEP and (found.wrong.expected, found.wrong.actual) == (1, 0)
+    assert found.wrong.what == f"operands of step 1 of tile 0 of {cycles.tiles}"
+    assert f"first layer off: program 0, layer 1 {layers[1].tag!r} (conv, w8, budget 3): {late.actual} cycles, expected are {late.expected}" in text
+    assert f"first wrong signal: controller: {timeline.STEP} in cycle " in text and "(that layer alone; time / 2 is the cycle)" in text
+
+
+def test_more_layers_than_the_log_holds(mutated, tmp_path):
+    """The log holds four layers; the sixth is the first that is slow, as the drain hides it in the others."""
+    pool = Case(**vars(CASE) | SMALL | {"kind": 2, "channels_in": 5})
+    programs = [build(CONFIG, [pool] * 3), build(CONFIG, [*[pool] * 5, Case(**vars(CASE) | SMALL)])]
+    found = diff.investigate(CONFIG, programs, mutated(ALL.index(SLOW) + 1), out=tmp_path)
+    assert found.place is None and (found.late.program, found.late.index, found.late.what) == (1, 5, "cycles")
+
+
+def test_a_layer_that_starts_late_is_named(mutated, tmp_path):
+    program = build(CONFIG, [CASE])
+    found = diff.investigate(CONFIG, [program], mutated(ALL.index(LATE) + 1), out=tmp_path)
+    start = Machine(CONFIG).run(program).layers[0].start
+    assert found.place is None and (found.late.index, found.late.what, found.late.expected) == (0, "start", start) and found.late.actual > start
+    assert f"starts in cycle {found.late.actual} of its program, expected is {start}" in diff.describe(found)
+    without = diff.investigate(CONFIG, [program], mutated(ALL.index(LATE) + 1), out=tmp_path, waves=False)
+    assert "each layer takes the cycles that it should" in diff.describe(without)
+
+
+@pytest.mark.parametrize("more", [{}, {"kind": 1}, {"kind": 3}, {"budget": 1}, {"budget": 8, "w4": 1}, {"stride_w": 2}, SMALL | {"budget": 1, "channels_in": 3},
+                                  SMALL | {"budget": 1, "channels_in": 3, "w4": 1}])
+def test_timeline_of_a_right_machine(more, mutated, tmp_path):
+    """Every pulse of every loop in its cycle: short tiles, whose drains the next ones wait for, among them."""
+    case = Case(**vars(CASE) | more | ({"channels_in": 5} if more.get("kind") else {}))
+    layer = locate.alone(CONFIG, [build(CONFIG, [case])], 0, 0)
+    expected = timeline.pulses(CONFIG, layer.layer, layer.start)
+    window = layer.start - 5, expected[-1].cycle + 20
+    mutated(0).run([encode(CONFIG, layer.commands)], waves=(tmp_path / "w.vcd", 0, *window))
+    waves = Waves(tmp_path / "w.vcd", [*timeline.signals(layer.layer), timeline.BUSY])
+    assert not waves.missing and timeline.first_off(expected, layer.layer, waves, *window) is None
+    moved = [timeline.Pulse(p.cycle + (p.signal == timeline.DONE), p.unit, p.signal, p.what) for p in expected]
+    assert timeline.first_off(moved, layer.layer, waves, *window).signal == timeline.DONE
+    assert [waves.value(timeline.BUSY, layer.start + n) for n in (0, 1)] == [0, 1]
+
+
+def test_nothing_differs(mutated, tmp_path):
+    found = diff.investigate(CONFIG, [build(CONFIG, [CASE])], mutated(0), out=tmp_path, waves=False)
     assert found.texts == [] and found.place is None
 
 

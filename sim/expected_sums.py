@@ -1,0 +1,125 @@
+"""From addresses to sums: reads, memories, operands, terms, digits, products and accumulators of a tile; windows of the channel unit."""
+
+from golden.cycles import beats
+from golden.term_select import sequence
+from sdp.program import Kind
+from sim.expected import ARRAY, Tile
+
+
+def reads(tile: Tile, cycles: list[int]) -> None:
+    """Addresses and words of a tile; ``cycles``: those in which words arrive, one per beat of each step."""
+    c, layer = tile.config, tile.layer
+    per_step, words = (beats(c, layer.stride_w), range(layer.in_words)) if tile.conv else (1, [tile.block])
+    per_strip = per_step // (c.rows // c.ports) if tile.conv else 1
+    bits = (c.activation_words - 1).bit_length()
+    pixels = [tile.pixel(row) for row in range(c.rows)] if tile.conv else [(tile.place.y, tile.place.x)]
+    taps = [tile.taps(*pixel) if pixel else [] for pixel in pixels]
+    for at, cycle in enumerate(cycles):
+        (step, beat), what = divmod(at, per_step), f"of step {at // per_step}"
+        tap, word = step // len(words), words[step % len(words)]
+        for port in range(c.ports):
+            row = beat // per_strip * c.ports + port if tile.conv else port
+            active = port * per_strip // c.ports == beat % per_strip if tile.conv else port == 0
+            place = taps[row][tap] if active and taps[row] else None
+            valid = place is not None and tile.inside(*place)
+            tile.add(cycle - 1, "controller", "core.controller.read", valid, f"is word {word} of row {row} {what} read", field=(port, 1))
+            if not active:
+                continue
+            data = 0
+            if valid:
+                address = tile.address(*place, word)
+                tile.add(cycle - 1, "controller", "core.controller.read", address, f"address of word {word} of row {row} {what}",
+                         field=(c.ports + port * bits, bits))
+                data = int.from_bytes(tile.machine.activations[0, address].tobytes(), "little")
+            tile.add(cycle, "activation memory", "core.activations.data", data, f"word {word} of row {row} {what}", field=(8 * c.word * port, 8 * c.word))
+
+
+def convolution(tile: Tile, takes: list[int], captured: int) -> tuple[int, int]:
+    """Terms of all rows, products and sums of the one element; ``takes``: the cycles in which terms are taken. Returns the sums."""
+    c, layer, budget = tile.config, tile.layer, tile.layer.budget
+    sums, element = [0, 0], f"{ARRAY}.pe_{tile.place.row}_{tile.column}"
+    for step in range(tile.steps):
+        _weights(tile, step, takes[step * budget])
+    for row in range(c.rows):
+        pixel = tile.pixel(row)
+        words = tile.code_words(*pixel, range(layer.in_words)) if pixel else []
+        for step, word in enumerate(words):
+            begin = takes[step * budget]
+            products = [[0, 0] for _ in range(budget)]
+            for lane in range(c.lanes):
+                codes = word[lane * c.group : (lane + 1) * c.group]
+                _lane(tile, row, lane, step, codes, begin, takes, products, element)
+            if row != tile.place.row:
+                continue
+            for n, both in enumerate(products):
+                sums = [total + product for total, product in zip(sums, both)]
+                for digit, name in enumerate(("low", "high")):
+                    tile.add(takes[step * budget + n] + 2, "processing element", f"{element}.sums", sums[digit], f"sum of {name} digits after "
+                             f"term {n} of step {step}", signed=True, field=(digit * c.accumulator_bits, c.accumulator_bits))
+    for digit, name in enumerate(("low", "high")):
+        field = digit * c.accumulator_bits, c.accumulator_bits
+        tile.add(captured + 1, "processing element", f"{element}.drain", sums[digit], f"captured sum of {name} digits", signed=True, field=field)
+        shown = captured + 1 + tile.place.row * tile.chunks + tile.channel // c.outputs
+        tile.add(shown, "MAC array", f"{ARRAY}.pe_0_{tile.column}.drain", sums[digit], f"sum of {name} digits, row {tile.place.row}, leaving", signed=True,
+                 field=field)
+    return sums[0], sums[1]
+
+
+def _weights(tile: Tile, step: int, begin: int) -> None:
+    """The weight word of a step, as its address and as what the column sees of it."""
+    c, address = tile.config, tile.layer.weight_base + tile.block * tile.steps + step
+    tile.add(begin, "convolution unit", "core.convolution.weight_address", address, f"address of the weights of step {step}")
+    for slot, bits in enumerate(tile.machine.weights[address, tile.column]):
+        tile.add(begin + 1, "weight memory", "core.convolution.weights", bits, f"slot {slot} of column {tile.column} of step {step}",
+                 field=((tile.column * c.word + slot) * c.slot_bits, c.slot_bits))
+
+
+def _lane(tile, row, lane, step, codes, begin, takes, products, element) -> None:
+    c, layer, selector = tile.config, tile.layer, f"core.convolution.selector_{row}_{lane}"
+    for i, code in enumerate(codes):
+        for low, bits, value, name in ((0, 4, abs(code) & 15, "low"), (4, 4, abs(code) >> 4, "high"), (8, 1, int(code < 0), "sign")):
+            if name != "sign" or code:
+                tile.add(begin - 1, "operand buffer", f"{selector}.codes", value, f"{name} part of code {i} of step {step}", field=(9 * i + low, bits))
+    for n, (value, high, index) in enumerate(sequence(codes, layer.budget)):
+        cycle = takes[step * layer.budget + n] + 1
+        what = f"term {n} of step {step}"
+        tile.add(cycle, "term selector", f"{selector}.term", value, what, signed=True, field=(0, 5))
+        if not value:
+            continue
+        tile.add(cycle, "term selector", f"{selector}.term", high, f"place of {what}", field=(5, 1))
+        tile.add(cycle, "term selector", f"{selector}.term", index, f"index of {what}", field=(6, max(1, (c.group - 1).bit_length())))
+        if row != tile.place.row:
+            continue
+        for digit, (name, worth) in enumerate(zip(("low", "high"), tile.digits(step, lane * c.group + index))):
+            product = value * worth << 4 * high if worth * value >= 0 else -(-value * worth << 4 * high)
+            products[n][digit] += product
+            unit = f"{element}.multiplier_{lane}_{name}"
+            flag = int(worth < -8 or worth > 7)
+            tile.add(cycle, "weights", f"{unit}.nibble", worth >> 2 * flag, f"{name} digit's nibble for {what}", signed=True)
+            tile.add(cycle, "weights", f"{unit}.flag", flag, f"{name} digit's flag for {what}")
+            tile.add(cycle, "nibble multiplier", f"{unit}.product", product, f"{what} times {name} digit", signed=True)
+
+
+def pooling(tile: Tile, taps: list[int], captured: int) -> int:
+    """The channel unit's weights and value, tap by tap, in the cycles ``taps``; returns the result."""
+    layer, lane = tile.layer, tile.place.channel % tile.config.word
+    words = tile.code_words(tile.place.y, tile.place.x, range(tile.block, tile.block + 1))
+    bits = tile.config.slot_bits
+    value, seen = 0, False
+    for n, (cycle, place, word) in enumerate(zip(taps, tile.taps(tile.place.y, tile.place.x), words)):
+        code, weight = word[lane], 1
+        if layer.kind is Kind.DEPTHWISE:
+            slot = int(tile.machine.weights[layer.weight_base + tile.block * tile.steps + n, 0, lane])
+            for low, name in ((0, "low"), (5, "high")):
+                tile.add(cycle, "weight memory", "core.channel.slots", slot >> low & 15, f"{name} nibble of the weight of tap {n}", field=(lane * bits + low, 4))
+            weight = slot & 15 | (slot >> 5 & 15) << 4
+            weight -= weight >> 7 << 8
+        if layer.kind is Kind.MAX:
+            if tile.inside(*place):
+                value, seen = max(value, code) if seen else code, True
+        else:
+            value += code * weight
+        if seen or layer.kind is not Kind.MAX:
+            tile.add(cycle + 1, "channel unit", f"core.channel.value_{lane}", value, f"channel {tile.place.channel} after tap {n}", signed=True)
+    tile.add(captured, "channel unit", f"core.channel.value_{lane}", value, f"window of channel {tile.place.channel}", signed=True)
+    return value
