@@ -16,6 +16,9 @@ from sdp.program import SHIFT_MAX, Kind
 
 __all__ = ["Calibration", "activation_scale", "calibrate", "fit_shift", "nearest", "packing_of", "quantize", "quantize_layer", "weight_scales"]
 
+MULTIPLIER_ERROR = 1 / 256
+"""How far from its ratio the multiplier of weights that came as integers may be, at most."""
+
 
 def fit_shift(ratios: np.ndarray, scale_bits: int) -> int:
     """The largest shift at which all ratios, times ``2**shift``, are multipliers of ``scale_bits`` bits when rounded either way."""
@@ -70,11 +73,15 @@ def quantize_layer(calibration: Calibration, node: Node, config: Config, budget:
     wanted = node.weight_scale if own else np.maximum(weight_scales(flat, w4), np.abs(node.bias) / in_scale / (1 << 30))
     ratios = (wanted * into / out).astype(np.float64)
     shift = fit_shift(np.append(ratios, residual_ratio) if ratios.any() or residual_ratio else np.ones(1), config.scale_bits)
-    rounded = np.rint if w4 or own else np.ceil
-    multiplier = np.maximum(rounded(ratios * (1 << shift) * (1 - 1e-12)), 1).astype(np.int64)
-    # Weights that came as integers stay what they are, and only the multiplier is rounded; others meet the multiplier's grid.
-    weight_scale = wanted if own else multiplier * out_scale / in_scale / (1 << shift)
-    codes = node.weight_codes if own else nearest(flat / weight_scale[:, None], w4).reshape(node.weight.shape)
+    exact = ratios * (1 << shift) * (1 - 1e-12)
+    # Weights that came as integers stay what they are, and only the multiplier is rounded, if it is one: not so in a channel that is all but
+    # dead beside the others. Other weights meet the multiplier's grid.
+    kept = own & (np.abs(np.rint(exact) - exact) <= exact * MULTIPLIER_ERROR)
+    multiplier = np.maximum(np.where(kept | w4, np.rint(exact), np.ceil(exact)), 1).astype(np.int64)
+    weight_scale = np.where(kept, wanted, multiplier * out_scale / in_scale / (1 << shift))
+    codes = nearest(flat / weight_scale[:, None], w4).reshape(node.weight.shape)
+    if own:
+        codes[kept] = node.weight_codes[kept]
     weights = codes[:, 0].transpose(1, 2, 0) if node.depthwise else codes.transpose(2, 3, 1, 0)
     if node.input == network.input and (packing := packing_of(network, config.group)):
         weights = weights.reshape(1, 1, -1, channels)

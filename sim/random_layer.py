@@ -160,7 +160,9 @@ def build(config: Config, cases: list[Case]) -> list[Command]:
         typical = max(1.0, np.sqrt(reduction) * 60 * {Kind.CONV: 12 if case.w4 else 60, Kind.DEPTHWISE: 60}.get(case.kind, 1))
         # Scales that are powers of two, as many quantisers make them: every few sums lie halfway between two codes.
         powers = rng.random() < 0.5
-        shift = int(rng.integers(1, config.scale_bits if powers else 48))
+        shift = int(rng.integers(1, 48))
+        if powers:
+            shift = max(1, round(np.log2(typical / 80)) + int(rng.integers(config.scale_bits)))
         multiplier = np.clip(rng.uniform(0, 2, case.channels_out) * 2.0**shift * 80 / typical, 0, (1 << config.scale_bits) - 1).astype(np.int64)
         residual_multiplier = int(min(rng.uniform(0, 1.5) * 2.0**shift, (1 << config.scale_bits) - 1))
         if powers:

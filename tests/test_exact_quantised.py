@@ -21,6 +21,7 @@ from sim import flow
 from sim.harness import Harness
 from sim.verify import verify
 from tests import quantised_models
+from tests.onnx_models import node, save
 
 DIGITS = Path(__file__).parents[1] / "examples/digits/digits.onnx"
 COUNT = 500
@@ -132,6 +133,25 @@ def test_ten_images_on_the_hardware(files, digits):
     assert result.problems == [] and result.mismatches == 0
     # What the hardware equals is the golden machine's codes, and these are onnxruntime's.
     np.testing.assert_array_equal(flat(result.codes), quantised_models.runtime(path, images[:10], optimised=True)[""])
+
+
+def test_a_channel_that_is_all_but_dead(tmp_path):
+    """Its ratio is too small for a multiplier beside the others': what it yields, a bias, is kept, and its weights are what gives way."""
+    rng = np.random.default_rng(3)
+    scales = np.float32([2**-6, 2**-6 * 1.37e-5])
+    tensors = {"w.q": rng.integers(-127, 128, (2, 3, 3, 3)).astype(np.int8), "w.s": scales, "s": np.float32(0.04), "z": np.int8(0),
+               "b.q": np.int32([300, np.rint(50 / scales[1])]), "b.s": scales * np.float32(0.04), "t": np.float32(0.03)}
+    nodes = [node("QuantizeLinear", "x s z", "x.q"), node("DequantizeLinear", "x.q s z", "xd"), node("DequantizeLinear", "w.q w.s", "w", axis=0),
+             node("DequantizeLinear", "b.q b.s", "b", axis=0), node("Conv", "xd w b", "c"), node("QuantizeLinear", "c t z", "c.q"),
+             node("DequantizeLinear", "c.q t z", "y")]
+    path = save(tmp_path / "n.onnx", nodes, tensors, shape=("N", 3, 9, 7))
+    images = rng.normal(size=(20, 9, 7, 3)).astype(np.float32)
+    network = quantised(path, NAMED["small"], images)
+    np.testing.assert_array_equal(network.layers[0].weights[..., 0].reshape(3, 3, 3), tensors["w.q"][0].transpose(1, 2, 0))
+    codes = run(network, network.encode(images), NAMED["small"].group)[network.layers[-1].name]
+    wanted = quantised_models.runtime(path, images, optimised=False)[""].reshape(len(images), 2, 7, 5)
+    np.testing.assert_array_equal(codes[..., 1], wanted[:, 1])
+    assert len(np.unique(wanted[:, 1])) == 1 and 60 < wanted[0, 1, 0, 0] < 70
 
 
 def test_no_loss_at_all_leaves_the_integers_alone(files, digits):
