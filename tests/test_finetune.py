@@ -10,7 +10,7 @@ import pytest
 
 from compiler import onnx_export, onnx_import, quantized
 from examples.digits import data
-from golden import term_select
+from golden import output_stage, term_select
 from sdp.__main__ import main
 from sdp.config import NAMED
 from sim import flow
@@ -101,6 +101,18 @@ def test_every_layer_rounds_as_the_machine_does(torch, moved):
     off = np.abs(np.moveaxis(seen.numpy(), 1, 3) - wanted)
     assert off.max() <= 1 and (np.abs(exact % 1 - 0.5)[off > 0] < 1e-3).all()
     assert len(np.unique(wanted)) > 100
+
+
+@pytest.mark.parametrize("ties_even", [False, True])
+@pytest.mark.parametrize("low", [0, -128])
+def test_ties(torch, ties_even, low):
+    from finetune import ste
+
+    sums = np.arange(-9, 10)
+    wanted = output_stage.requantize(sums, 0, 1, 1, low, 127, ties_even=ties_even)
+    image, one = torch.tensor(sums, dtype=torch.float32).reshape(1, 1, 1, -1), torch.ones(1)
+    seen = ste.requantized(image, 0 * one, one / 2, None, torch.zeros(()), low, 127, ties_even)
+    np.testing.assert_array_equal(seen.flatten().numpy(), wanted)
 
 
 def test_the_selection_is_the_golden_one_and_what_it_keeps_has_gradients(torch):
