@@ -12,6 +12,7 @@ from compiler.loss import Bound
 from compiler.network import Network, NetworkError
 from compiler.quantized import QuantizedNetwork, accumulate, finish, run
 from golden.machine import Machine
+from golden.parallel import one_blas_thread
 from sdp import UserError
 from sdp.config import Config
 from sdp.encoding import encode
@@ -68,7 +69,10 @@ def choose(network: Network, images: np.ndarray, labels: np.ndarray | None, conf
             return Chosen(trained(calibration, config), exact, network, [], [])
         if not max_loss:
             return Chosen(exact, exact, network, [], [])
-        found = optimizer.optimize(network, images, labels, config, lambda layer: schedule.cycles(config, layer), Bound(points=max_loss), progress=progress)
+        # One thread, so that sums are rounded alike, and the same modes are found, whatever the number of cores.
+        with one_blas_thread():
+            found = optimizer.optimize(network, images, labels, config, lambda layer: schedule.cycles(config, layer), Bound(points=max_loss),
+                                       progress=progress)
     except NetworkError as error:
         raise FlowError(str(error)) from None
     curve = [Point(point.cycles, point.loss.points, point.loss.divergence) for point in found.tradeoff.points]

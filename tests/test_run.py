@@ -1,13 +1,17 @@
 """``sdp run`` on the digits and a tiny machine: the report's figures, the files, and sentences for what cannot be run."""
 
+import functools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from compiler import quantize
+from hw import verilog
 from sdp.__main__ import main
 from sim import accuracy, flow, programs
+from tests.onnx_models import node, save
 
 DIGITS = Path(__file__).parents[1] / "examples/digits/digits.onnx"
 
@@ -41,6 +45,18 @@ def files(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def emitted_once():
+    """All runs are on one configuration, into one folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verilog, "emit", functools.cache(verilog.emit))
+        yield
+
+
+def diff(files) -> int:
+    return main(["diff", str(files / "out"), "--config", "tiny", "--no-waves", "--verilog", str(files / "out" / "tiny" / "accelerator.v")])
+
+
 def run(files, *more, model=DIGITS, test="test.npz", calibration="calibration.npz"):
     return main(["run", str(model), "--test", str(files / test), "--calibration", str(files / calibration), "--config", "tiny",
                  "--out", str(files / "out"), "--rtl-images", "2", *more])
@@ -66,8 +82,45 @@ def test_a_whole_run(files, capsys):
     assert all(f"; {name}" in listing for name in report["program_layers"])
     assert main(["disassemble", str(out / "program.bin"), "--config", "tiny"]) == 0
     assert capsys.readouterr().out.count("layer conv") == listing.count("layer conv")
-    assert main(["diff", str(out), "--config", "tiny", "--no-waves"]) == 0
+    assert diff(files) == 0
     assert "hardware and golden model are equal" in capsys.readouterr().out
+
+
+def test_a_network_of_several_programs_per_frame(files, tmp_path, monkeypatch, capsys):
+    """From the ONNX file to the report; the search, which the digits' run has, is left out."""
+    rng = np.random.default_rng(0)
+    nodes = [node("Conv", "x w b", "c", pads=[1, 1, 1, 1], strides=[2, 2]), node("Relu", "c", "r"),
+             node("Conv", "r v", "d", pads=[1, 1, 1, 1], group=8), node("Add", "d r", "a"), node("GlobalAveragePool", "a", "g"), node("Flatten", "g", "y")]
+    model = save(tmp_path / "n.onnx", nodes, {"w": rng.normal(size=(8, 3, 3, 3)), "b": rng.normal(size=8), "v": rng.normal(size=(8, 1, 3, 3))},
+                 shape=(1, 3, 72, 72))
+    for name, count in (("wide", 3), ("many", 16)):
+        np.savez(files / f"{name}.npz", x=rng.normal(size=(count, 3, 72, 72)).astype(np.float32), y=rng.integers(8, size=count))
+
+    def choose(network, images, labels, config, *_):
+        calibration = quantize.calibrate(network, images[:4])
+        fast = quantize.quantize(calibration, config, {"c": (2, True)})
+        return flow.Chosen(fast, quantize.quantize(calibration, config), network, [flow.Point(1, 0.5, 0.1)], [])
+
+    monkeypatch.setattr(flow, "choose", choose)
+    assert run(files, model=model, test="wide.npz", calibration="many.npz") == 0
+    report = json.loads((files / "out" / "report.json").read_text())
+    assert report["mismatches"] == 0 and report["problems"] == [] and report["rtl_images"] == 2
+    assert len(programs.read(files / "out")) > 2 and "program 2 of" in (files / "out" / "program.txt").read_text()
+    assert {row["name"] for row in report["layers"]} >= {"c", "g"} and all(row["cycles_model"] == row["cycles_rtl"] > 0 for row in report["layers"])
+    assert len(report["program_layers"]) > len(report["layers"])
+    assert "0 codes differ" in capsys.readouterr().out
+    assert diff(files) == 0
+
+
+def test_listing_of_a_model(capsys):
+    assert main(["disassemble", str(DIGITS), "--config", "tiny"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("; every layer with all its terms, calibrated on random images")
+    assert [line.split(":")[0] for line in lines if line.startswith("; program")] == ["; program 0 of 2", "; program 1 of 2"]
+    names = [line.split("; ")[1] for line in lines if line.startswith("layer")]
+    assert list(dict.fromkeys(names)) == [n.name for n in flow.read(DIGITS).nodes]
+    assert all("budget=8" in line for line in lines if line.startswith("layer conv"))
+    assert [line for line in lines if line][-1] == "end" and sum(line.startswith("store") for line in lines) == 1
 
 
 @pytest.mark.parametrize("options, message", [
@@ -98,8 +151,6 @@ def test_what_a_layer_adds_is_less_than_what_it_passes_on():
 
     images, config = np.random.default_rng(0).random((20, 8, 8, 1), dtype=np.float32), load("tiny")
     network = flow.read(DIGITS)
-    from compiler import quantize
-
     quantized = quantize.quantize(quantize.calibrate(network, images), config)
     noise = flow.noise(network, quantized, images, config)
     assert set(noise) == {node.name for node in network.nodes}
