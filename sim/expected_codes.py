@@ -34,6 +34,9 @@ def output(tile: Tile, captured: int, low: int, high: int) -> None:
     stages = {"low": 1, "high": 1, "combined": 2, "biased": 3, "multiplier": 3, "residual": 3, "product": 4, "residual_product": 4, "total": 5,
               "rounded": 6, "code": 7}
     for name, value in values:
+        if name == "rounded" and layer.ties_even and -(1 << shift) <= total < 0:
+            # The hardware reads the bit that decides a tie beyond the sign of a total that is too small for one.
+            continue
         tile.add(cycle + stages[name], "output stage", f"core.output_stage.{name}_{lane}", value, f"{name} of channel {place.channel}",
                  signed=name not in ("multiplier", "code"))
     final = cycle + OUTPUT_STAGES - 1

@@ -4,6 +4,7 @@ import argparse
 import functools
 import re
 
+import numpy as np
 import pytest
 
 from golden.cycles import layer_cycles
@@ -14,9 +15,9 @@ from sdp import UserError
 from sdp.config import Config
 from sdp.encoding import encode
 from sdp.program import Layer, Store
-from sim import diff, locate, timeline
+from sim import diff, locate, signals, timeline
 from sim.harness import Harness
-from sim.random_layer import Case, build
+from sim.random_layer import Case, build, draw
 from sim.vcd import Waves
 from tests import layers as reference
 
@@ -147,6 +148,20 @@ def test_timeline_of_a_right_machine(more, mutated, tmp_path):
     moved = [timeline.Pulse(p.cycle + (p.signal == timeline.DONE), p.unit, p.signal, p.what) for p in expected]
     assert timeline.first_off(moved, layer.layer, waves, *window).signal == timeline.DONE
     assert [waves.value(timeline.BUSY, layer.start + n) for n in (0, 1)] == [0, 1]
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_no_signal_of_a_right_machine_is_called_wrong(seed, mutated, tmp_path):
+    """Random layers of all kinds, a random code of each: everything that is expected of its tile stands in the waves."""
+    layer = locate.alone(CONFIG, [build(CONFIG, [draw(CONFIG, seed)])], 0, 0)
+    cycles, rng = layer_cycles(CONFIG, layer.layer), np.random.default_rng(seed)
+    y, x, channel = (int(rng.integers(size)) for size in (layer.layer.out_h, layer.layer.out_w, layer.layer.out_channels))
+    tile, row = locate.tile_of(CONFIG, layer.layer, y, x, channel)
+    place = locate.Place(0, 0, layer.layer, tile, cycles.tiles, row, y, x, channel, 0, 0, 1)
+    first, last, near = signals.window(CONFIG, place, layer.start)
+    mutated(0).run([encode(CONFIG, layer.commands)], waves=(tmp_path / "w.vcd", 0, first, last))
+    waves = Waves(tmp_path / "w.vcd", signals.wanted(CONFIG, place))
+    assert signals.first_wrong(CONFIG, layer, place, waves, first, last, near) is None
 
 
 def test_nothing_differs(mutated, tmp_path):
