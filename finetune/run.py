@@ -18,6 +18,7 @@ from compiler.network import Conv, Network, NetworkError
 from compiler.quantize import quantize
 from compiler.quantized import QuantizedNetwork, run
 from compiler.sensitivity import convolutions
+from golden.parallel import one_blas_thread
 from sdp import UserError, __version__
 from sdp.config import Config
 from sim import accuracy, data
@@ -41,7 +42,9 @@ def start(network: Network, calibration: data.Data, config: Config, args, bar: P
         modes = onnx_import.modes(args.modes.read_text(), network.nodes, f"modes {args.modes.name!r}")
     else:
         names = [node.name for node in network.nodes if isinstance(node, Conv) and not node.depthwise]
-        modes = {name: (args.budget, True) for name in names} | {name: (args.edge_budget, False) for name in (names[0], names[-1])}
+        if not names:
+            raise FinetuneError(f"network {network.name!r}: there is no convolution that sums over channels, so no budget to train for")
+        modes = {name: (args.budget, True) for name in names} | {name: (args.edge_budget, True) for name in (names[0], names[-1])}
     for name, (budget, _) in modes.items():
         if budget > 2 * config.group:
             raise FinetuneError(f"layer {name!r}: a budget of {budget}, but {config.name!r} has 1 ... {2 * config.group}")
@@ -96,7 +99,8 @@ def main(args) -> int:
     out.mkdir(parents=True, exist_ok=True)
     console.print(f"{name}: {len(training)} images to train on, {len(rest)} held, seed {args.seed}")
     try:
-        with progress_bar(console) as bar:
+        # One thread, so that sums are rounded alike whatever the number of cores.
+        with progress_bar(console) as bar, one_blas_thread():
             begun = onnx_export.standard(start(network, calibration, config, args, bar))
     except NetworkError as error:
         raise FlowError(str(error)) from None

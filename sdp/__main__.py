@@ -95,14 +95,14 @@ def _finetune_arguments(sub):
     sub.add_argument("--calibration", type=Path, required=True, help="npz with images x, from which the network before training is made")
     sub.add_argument("--preprocess", default="none", help="as for run (default: %(default)s)")
     modes = sub.add_mutually_exclusive_group()
-    modes.add_argument("--budget", type=_positive, help="of all convolutions, with weights of one digit, but the first and the last one")
+    modes.add_argument("--budget", type=_positive, help="of all convolutions but the first and the last one; all weights have one digit")
     modes.add_argument("--modes", type=Path, help='JSON, {"layer": [budget, true for weights of one digit]}; others stay exact 8 bit')
     sub.add_argument("--edge-budget", type=_positive, default=16,
-                     help="with --budget: of the first and the last convolution, with weights of two digits (default: %(default)s)")
+                     help="with --budget: of the first and the last convolution (default: %(default)s)")
     sub.add_argument("--max-loss", type=_loss, default=4.0,
                      help="without --budget and --modes: they are searched, with this loss in points before training (default: %(default)s)")
     sub.add_argument("--epochs", type=_positive, default=20, help="default: %(default)s")
-    sub.add_argument("--rate", type=float, default=1e-3, help="learning rate at its peak (default: %(default)s)")
+    sub.add_argument("--rate", type=float, default=2e-3, help="learning rate at its peak (default: %(default)s)")
     sub.add_argument("--batch", type=_positive, default=64, help="images per step (default: %(default)s)")
     sub.add_argument("--hold", type=_positive, default=1000, help="training images that are only measured on (default: %(default)s)")
     sub.add_argument("--augment", choices=("auto", "crop-flip", "none"), default="auto",

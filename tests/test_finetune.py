@@ -10,6 +10,7 @@ import pytest
 
 from compiler import onnx_export, onnx_import, quantized
 from examples.digits import data
+from finetune import networks
 from golden import output_stage, term_select
 from sdp.__main__ import main
 from sdp.config import NAMED
@@ -167,7 +168,7 @@ def test_training_helps_and_the_file_holds_all_of_it(finished):
     assert [entry["epoch"] for entry in report["curve"]] == [*range(9)] and last["divergence"] < 0.8 * first["divergence"]
     network = onnx_import.read(finished / "digits.onnx")
     assert network.modes == {name: tuple(mode) for name, mode in report["modes"].items()}
-    assert set(network.modes.values()) == {(16, False), (2, True)}
+    assert set(network.modes.values()) == {(16, True), (2, True)}
     chosen = flow.choose(network, np.zeros((2, *network.input_shape), np.float32), None, CONFIG, 1.0).sdp
     assert {layer.name: (layer.budget, layer.w4) for layer in chosen.layers if layer.name in network.modes} == network.modes
 
@@ -220,6 +221,11 @@ def test_without_pytorch_one_sentence_says_what_to_do(files, tmp_path, capsys, m
     assert main(command(files, tmp_path)) == 1
     error = capsys.readouterr().err
     assert error.startswith("sdp finetune: this needs PyTorch") and "pip install" in error and error.count("\n") == 1
+
+
+def test_without_the_shared_networks_there_is_nothing_to_do(tmp_path, capsys):
+    assert networks.main(["--shared", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "finetune: skipped: no ../shared\n"
 
 
 def test_standard_numbers_are_single_precision(start):
