@@ -15,28 +15,42 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compiler.network import NetworkError
 from compiler.onnx_file import MODES
+from compiler.quantize import fit_shift
 from compiler.quantized import QuantizedLayer, QuantizedNetwork
 from sdp import __version__
+from sdp.config import Config
 from sdp.program import Kind
 
 OPSET, IR_VERSION = 13, 8
 
 
-def standard(network: QuantizedNetwork) -> QuantizedNetwork:
+def standard(network: QuantizedNetwork, config: Config) -> QuantizedNetwork:
     """The network in numbers that ONNX has: scales in single precision, signed codes from -128 as in int8, ties to even.
 
-    The file gives back exactly this. Codes differ from those of ``network`` at ties, and where -128 is no longer clipped.
+    The file gives back exactly this. Codes differ from those of ``network`` at ties, where -128 is no longer clipped, and where a
+    multiplier of a pooling or a residual, the quotient of two scales, is not what it was.
     """
+    scales = {network.input: network.input_scale} | {layer.name: layer.out_scale for layer in network.layers}
+    scales = {name: np.float32(scale) for name, scale in scales.items()}
+
     def wide(low: int, high: int) -> tuple[int, int]:
         return (-128, high) if low < 0 else (low, high)
 
     def layer(old: QuantizedLayer) -> QuantizedLayer:
-        return dataclasses.replace(old, clamp=wide(*old.clamp), ties_even=True, in_scale=float(np.float32(old.in_scale)),
-                                   out_scale=float(np.float32(old.out_scale)))
+        into, out = scales[old.input], scales[old.name]
+        residual = float(scales[old.residual] / out) if old.residual is not None else 0.0
+        ratios = old.multiplier / (1 << old.shift)
+        if old.weights is None:
+            ratios = np.full(len(ratios), float(into / (out * np.float32(1 if old.kind is Kind.MAX else old.kernel[0] * old.kernel[1]))))
+        shift = fit_shift(np.append(ratios, residual), config.scale_bits)
+        # One below the largest: its scale in single precision leads to the same shift.
+        multiplier = np.clip(np.rint(ratios * (1 << shift)), 1, (1 << config.scale_bits) - 2).astype(np.int64)
+        weight_scale = multiplier * float(out) / float(into) / (1 << shift) if old.weights is not None else None
+        return dataclasses.replace(old, clamp=wide(*old.clamp), ties_even=True, in_scale=float(into), out_scale=float(out), shift=shift,
+                                   multiplier=multiplier, residual_multiplier=round(residual * (1 << shift)), weight_scale=weight_scale)
 
     limits = network.input_limits or ((-127, 127) if network.input_signed else (0, 255))
-    return dataclasses.replace(network, layers=tuple(map(layer, network.layers)), input_scale=float(np.float32(network.input_scale)),
-                               input_limits=wide(*limits))
+    return dataclasses.replace(network, layers=tuple(map(layer, network.layers)), input_scale=float(scales[network.input]), input_limits=wide(*limits))
 
 
 def save(network: QuantizedNetwork, path: str | Path) -> None:

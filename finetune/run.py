@@ -101,7 +101,7 @@ def main(args) -> int:
     try:
         # One thread, so that sums are rounded alike whatever the number of cores.
         with progress_bar(console) as bar, one_blas_thread():
-            begun = onnx_export.standard(start(network, calibration, config, args, bar))
+            begun = onnx_export.standard(start(network, calibration, config, args, bar), config)
     except NetworkError as error:
         raise FlowError(str(error)) from None
     torch.manual_seed(args.seed)

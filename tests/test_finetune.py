@@ -229,6 +229,6 @@ def test_without_the_shared_networks_there_is_nothing_to_do(tmp_path, capsys):
 
 
 def test_standard_numbers_are_single_precision(start):
-    for layer in onnx_export.standard(start).layers:
+    for layer in onnx_export.standard(start, CONFIG).layers:
         assert np.float32(layer.in_scale) == layer.in_scale and layer.ties_even and layer.clamp[0] in (0, -128)
-    assert dataclasses.replace(onnx_export.standard(start), layers=start.layers) == dataclasses.replace(start, layers=start.layers)
+    assert dataclasses.replace(onnx_export.standard(start, CONFIG), layers=start.layers) == dataclasses.replace(start, layers=start.layers)

@@ -18,19 +18,19 @@ from sim import flow
 from tests.onnx_models import runtime
 
 CONFIG = NAMED["small"]
-RNG = np.random.default_rng(31)
-IMAGES = RNG.normal(size=(12, 9, 8, 3)).astype(np.float32)
+IMAGES = np.random.default_rng(31).normal(size=(12, 9, 8, 3)).astype(np.float32)
 
 
-def conv(name, source, inputs, outputs, kernel=3, pad=None, depthwise=False, **more):
-    pad = (kernel // 2,) * 4 if pad is None else pad
-    weight = RNG.normal(size=(outputs, 1 if depthwise else inputs, kernel, kernel)) / kernel / (1 if depthwise else inputs) ** 0.5
-    return Conv(name=name, input=source, weight=weight.astype(np.float32), bias=RNG.normal(size=outputs).astype(np.float32) / 4, pad=pad,
-                depthwise=depthwise, **more)
-
-
-def everything() -> Network:
+def everything(seed: int = 31) -> Network:
     """Every kind of layer: shallow input, uneven padding, residuals, signed tensors, upper bounds, depthwise, pooling, an addition of its own."""
+    rng = np.random.default_rng(seed)
+
+    def conv(name, source, inputs, outputs, kernel=3, pad=None, depthwise=False, **more):
+        pad = (kernel // 2,) * 4 if pad is None else pad
+        weight = rng.normal(size=(outputs, 1 if depthwise else inputs, kernel, kernel)) / kernel / (1 if depthwise else inputs) ** 0.5
+        return Conv(name=name, input=source, weight=weight.astype(np.float32), bias=rng.normal(size=outputs).astype(np.float32) / 4, pad=pad,
+                    depthwise=depthwise, **more)
+
     return Network(name="everything", input="x", input_shape=(9, 8, 3), nodes=(
         conv("stem", "x", 3, 20, pad=(0, 1, 1, 1), stride=(2, 1), relu=True), conv("side", "stem", 20, 20, 1),
         conv("deep", "stem", 20, 20, depthwise=True, relu=True, clip=0.75), conv("joined", "deep", 20, 20, residual="side", relu=True),
@@ -42,12 +42,12 @@ def everything() -> Network:
 
 def trained(network: Network, images, modes) -> quantized.QuantizedNetwork:
     calibration = calibrate(network, images)
-    return onnx_export.standard(correction.correct(quantize(calibration, CONFIG, modes), calibration, CONFIG, weights="fitted"))
+    return onnx_export.standard(correction.correct(quantize(calibration, CONFIG, modes), calibration, CONFIG, weights="fitted"), CONFIG)
 
 
-@pytest.fixture(scope="module")
-def made():
-    network = everything()
+@pytest.fixture(scope="module", params=range(4))
+def made(request):
+    network = everything(request.param)
     modes = {"stem": (8, False), "side": (3, True), "joined": (4, True), "bounded": (5, True), "y": (16, False)}
     network = trained(network, IMAGES, modes)
     # Codes that no rule for scales would choose: training may end there.
