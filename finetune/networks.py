@@ -13,10 +13,10 @@ from sim.networks import FINETUNED, SHARED
 EDGE = 16
 """Budget of the first and the last convolution."""
 CASES = (
-    ("resnet20_cifar10", "cifar10-resnet20", 4, {"layer1.0.conv1": 5, "layer1.0.conv2": 5}, 8),
-    ("resnet8_mlperftiny", "raw", 5, {}, 12),
+    ("resnet20_cifar10", "cifar10-resnet20", 4, {"layer1.0.conv1": 5, "layer1.0.conv2": 5}, 4, 5e-4),
+    ("resnet8_mlperftiny", "raw", 6, {}, 12, 2e-3),
 )
-"""Network, preprocessing, budget, budgets of single layers, epochs; all weights have one digit."""
+"""Network, preprocessing, budget, budgets of single layers, epochs, learning rate; all weights have one digit."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,14 +31,15 @@ def main(argv: list[str] | None = None) -> int:
         print("finetune: skipped: no ../shared")
         return 0
     data, failed = args.shared / "data" / "cifar10", 0
-    for name, preprocess, budget, single, epochs in (case for case in CASES if args.only in case[0]):
+    for name, preprocess, budget, single, epochs, rate in (case for case in CASES if args.only in case[0]):
         model, out = args.shared / "networks" / name / "model.onnx", args.out / name
         layers = [node.name for node in read(model).nodes if isinstance(node, Conv)]
         modes = dict.fromkeys(layers, budget) | {layers[0]: EDGE, layers[-1]: EDGE} | single
         out.mkdir(parents=True, exist_ok=True)
         (out / "modes.json").write_text(json.dumps({layer: [kept, True] for layer, kept in modes.items()}) + "\n")
         failed |= sdp(["finetune", str(model), "--train", str(data / "train.npz"), "--calibration", str(data / "calib.npz"), "--preprocess", preprocess,
-                       "--config", args.config, "--modes", str(out / "modes.json"), "--epochs", str(epochs), "--out", str(out)])
+                       "--config", args.config, "--modes", str(out / "modes.json"), "--epochs", str(epochs), "--rate", str(rate),
+                       "--out", str(out)])
     return failed
 
 

@@ -30,7 +30,7 @@ class Settings:
 
     epochs: int = 30
     batch: int = 64
-    rate: float = 2e-3
+    rate: float = 5e-4
     slow: float = 0.1
     warm: float = 0.5
     temperature: float = 2.0
