@@ -12,7 +12,7 @@ from rich.table import Table
 
 from compiler import correction, importance, onnx_import, ordering, schedule
 from compiler.calibration import calibrate
-from compiler.loss import loss
+from compiler.loss import float_logits, loss
 from compiler.network import Network
 from compiler.quantize import quantize
 from compiler.quantized import QuantizedNetwork, logits
@@ -54,12 +54,6 @@ def build(network: Network, images: np.ndarray, config: Config, passes: Passes, 
     names = convolutions(quantize(calibration, config))
     modes = {name: (budget, w4) for name in names} | ({names[0]: (edge, False), names[-1]: (edge, False)} if edge else {})
     return correction.correct(quantize(calibration, config, modes), calibration, config, correct=passes.correct, weights=passes.weights)
-
-
-def float_logits(network: Network, images: np.ndarray, batch: int = 64) -> np.ndarray:
-    name = network.nodes[-1].name
-    return np.concatenate([network.run(images[at : at + batch])[name].reshape(len(images[at : at + batch]), -1)
-                           for at in range(0, len(images), batch)])
 
 
 def top1(values: np.ndarray, labels: np.ndarray) -> float:

@@ -69,12 +69,20 @@ def loss(wanted: np.ndarray, seen: np.ndarray, temperature: float = 1.0) -> Loss
     return Loss(float(divergence.mean()), float((top != other).mean()), float(lost.mean()), float(lost.std() / np.sqrt(len(lost))), lost)
 
 
-def blends(network: Network, images: np.ndarray, labels: np.ndarray | None, count: int, accuracy: float = ACCURACY) -> tuple[np.ndarray, float]:
+def float_logits(network: Network, images: np.ndarray, batch: int = 64) -> np.ndarray:
+    """The float network's last tensor (n, outputs), in batches, so that memory stays bounded."""
+    name = network.nodes[-1].name
+    return np.concatenate([network.run(images[at : at + batch])[name].reshape(len(images[at : at + batch]), -1)
+                           for at in range(0, len(images), batch)])
+
+
+def blends(network: Network, images: np.ndarray, labels: np.ndarray | None, count: int, accuracy: float = ACCURACY,
+           seed: int = 0) -> tuple[np.ndarray, float]:
     """(``count`` blends of two images each, temperature of the float network's probabilities on them).
 
-    Without labels those that the network gives to the images stand for them.
+    Without labels those that the network gives to the images stand for them. Another ``seed`` gives other pairs and shares.
     """
-    rng, name = np.random.default_rng(len(images)), network.nodes[-1].name
+    rng = np.random.default_rng(len(images) + seed)
     first = np.resize(rng.permutation(len(images)), count)
     second = (first + 1 + rng.integers(0, len(images) - 1, count)) % len(images)
     shares, probe = rng.random(count).astype(np.float32)[:, None, None, None], min(count, 256)
@@ -83,14 +91,11 @@ def blends(network: Network, images: np.ndarray, labels: np.ndarray | None, coun
         share = np.float32(most) * shares[:count]
         return (images[first[:count]] * (1 - share) + images[second[:count]] * share).astype(np.float32)
 
-    def logits(values: np.ndarray) -> np.ndarray:
-        return network.run(values)[name].reshape(len(values), -1)
-
     if labels is None:
-        labels = logits(images).argmax(axis=1)
+        labels = float_logits(network, images).argmax(axis=1)
     labels = labels[first[:probe]]
     for most in np.linspace(0.3, 0.6, 7):
-        values = logits(blend(most, probe))
+        values = float_logits(network, blend(most, probe))
         if (values.argmax(axis=1) == labels).mean() <= accuracy:
             break
     temperatures = np.geomspace(0.5, 8, 60)
