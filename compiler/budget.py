@@ -90,14 +90,15 @@ class _Search:
         base = point.loss.divergence
         for name in self.names:
             if around[name] == exact:
-                measured = {(k, w4): point.changed(name, (k, w4)).divergence - base for w4 in self.modes for k in MEASURED[w4] if k < self.most}
-                measured = interpolated(measured, range(1, self.most), FLOOR)
+                tried = [(k, w4) for w4 in self.modes for k in MEASURED[w4] if k < self.most] + [(self.most, True)] * (True in self.modes)
+                measured = {mode: point.changed(name, mode).divergence - base for mode in tried}
+                measured = interpolated(measured, range(1, self.most + 1), FLOOR)
                 # Below the smallest measured budget nothing is known.
                 found[name] = {mode: value for mode, value in measured.items() if mode[0] >= min(MEASURED[mode[1]])} | {exact: 0.0}
             else:
                 k, w4 = around[name]
-                steps = [(k - 1, w4), (k + 1, w4)] + [(k, not w4)] * (len(self.modes) > 1)
-                steps = [mode for mode in steps if 1 <= mode[0] < self.most and self.costs[name, mode] != self.costs[name, around[name]]]
+                steps = {(k - 1, w4), (k + 1, w4), (k * 3 // 4, w4), *([(k, not w4)] if len(self.modes) > 1 else [])}
+                steps = [mode for mode in sorted(steps) if 1 <= mode[0] <= self.most and self.costs[name, mode] != self.costs[name, around[name]]]
                 found[name] = {mode: point.changed(name, mode).divergence - base for mode in steps} | {around[name]: 0.0}
             self.report(f"sensitivity of {name}")
         return base, found
@@ -135,9 +136,11 @@ class _Search:
             ratio = excess / max(curve[at][0] - base, FLOOR)
 
     def uniform(self) -> None:
+        """One budget for all layers, the first and the last keep all terms, of weights with two digits or with one."""
         for budget in (k for k in UNIFORM if k < self.most):
-            edges = {name: (self.most, False) for name in (self.names[0], self.names[-1])}
-            if not self.verify({name: (budget, self.modes[-1]) for name in self.names} | edges).loss.within(self.bound):
+            ends = [{name: (self.most, w4) for name in (self.names[0], self.names[-1])} for w4 in self.modes]
+            tried = [self.verify({name: (budget, self.modes[-1]) for name in self.names} | kept) for kept in ends]
+            if not any(result.loss.within(self.bound) for result in tried):
                 return
 
     def best(self) -> Verified | None:

@@ -19,6 +19,8 @@ HELD = 0.25
 """Share of the calibration images that no layer is fitted to while budgets are chosen: losses are measured on them and on their blends."""
 BLENDS = 1024
 """Blends of held images."""
+CONFIRMING = 4096
+"""Other blends of them, on which the points that were found are measured again."""
 STRENGTHS = (0.0, 0.5, 1.0)
 """Importance that is tried."""
 NOMINAL = 4
@@ -65,11 +67,11 @@ class Samples:
     temperature: float
 
     @classmethod
-    def of(cls, network: Network, images: np.ndarray, labels: np.ndarray | None = None, seed: int = 0) -> "Samples":
-        """From calibration images (n, h, w, c), with labels if there are any; another ``seed``: the same images, other blends."""
+    def of(cls, network: Network, images: np.ndarray, labels: np.ndarray | None = None, seed: int = 0, count: int = BLENDS) -> "Samples":
+        """From calibration images (n, h, w, c), with labels if there are any; another ``seed``: the same images, ``count`` other blends."""
         held = np.arange(len(images)) % round(1 / HELD) == 0
         fit, rest = images[~held], images[held]
-        hard, temperature = blends(network, rest, None if labels is None else labels[held], BLENDS, seed=seed)
+        hard, temperature = blends(network, rest, None if labels is None else labels[held], count, seed=seed)
         return cls(np.concatenate([fit, rest, hard]), len(fit), temperature)
 
     def part(self) -> "Samples":
@@ -140,7 +142,7 @@ def optimize(network: Network, images: np.ndarray, labels: np.ndarray | None, co
     samples = Samples.of(network, images, labels)
     arranged = arrange(network, samples, config, strengths=strengths, ranges=ranges, progress=progress)
     found = budget.search(samples.calibrate(arranged.network, arranged.ranges), config, cycles, bound, progress=progress, **options)
-    best = confirm(found, arranged.network, Samples.of(network, images, labels, seed=1), config, bound)
+    best = confirm(found, arranged.network, Samples.of(network, images, labels, seed=1, count=CONFIRMING), config, bound)
     whole = calibrate(arranged.network, images, arranged.ranges)
     fitted = correction.correct(quantize(whole, config, best.modes), whole, config, correct=True, weights="fitted")
     return Optimized(fitted, best, found, arranged)
