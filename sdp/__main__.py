@@ -99,7 +99,7 @@ def _finetune_arguments(sub):
     modes.add_argument("--modes", type=Path, help='JSON, {"layer": [budget, true for weights of one digit]}; others stay exact 8 bit')
     sub.add_argument("--edge-budget", type=_positive, default=16,
                      help="with --budget: of the first and the last convolution (default: %(default)s)")
-    sub.add_argument("--max-loss", type=_loss, default=4.0,
+    sub.add_argument("--max-loss", type=_some_loss, default=4.0,
                      help="without --budget and --modes: they are searched, with this loss in points before training (default: %(default)s)")
     sub.add_argument("--epochs", type=_positive, default=20, help="default: %(default)s")
     sub.add_argument("--rate", type=float, default=5e-4, help="learning rate at its peak (default: %(default)s)")
@@ -115,6 +115,13 @@ def _loss(text):
     value = float(text)
     if not 0 <= value <= 100:
         raise argparse.ArgumentTypeError(f"{value}, but must be from 0 to 100 points")
+    return value
+
+
+def _some_loss(text):
+    """For a search: it finds nothing faster than exact 8 bit where nothing may be lost."""
+    if not (value := _loss(text)):
+        raise argparse.ArgumentTypeError("0, but must be above 0: a search needs something to lose")
     return value
 
 
