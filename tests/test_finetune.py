@@ -223,6 +223,12 @@ def test_without_pytorch_one_sentence_says_what_to_do(files, tmp_path, capsys, m
     assert error.startswith("sdp finetune: this needs PyTorch") and "pip install" in error and error.count("\n") == 1
 
 
+def test_a_search_needs_something_to_lose(files, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(command(files, tmp_path, "--max-loss", "0"))
+    assert stopped.value.code == 2 and "argument --max-loss: 0, but must be above 0" in capsys.readouterr().err
+
+
 def test_without_the_shared_networks_there_is_nothing_to_do(tmp_path, capsys):
     assert networks.main(["--shared", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "finetune: skipped: no ../shared\n"
