@@ -1,5 +1,6 @@
 """From a float network and calibration images to the fastest integer network within a bound: all passes in their order."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ from rich.progress import Progress
 
 from compiler import budget, correction, importance, ordering
 from compiler.calibration import RANGES, Calibration, calibrate
-from compiler.loss import Bound, Loss, blends, float_logits, loss
+from compiler.loss import Bound, Loss, blends, clustered, float_logits, loss, pairs
 from compiler.network import Network
 from compiler.quantize import quantize
 from compiler.quantized import QuantizedLayer, QuantizedNetwork, logits
@@ -59,11 +60,12 @@ class Optimized:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """``images``: the first ``fit`` are to fit to, those behind them, held ones and blends of these, to measure on; ``temperature``: see
-    :mod:`compiler.loss`."""
+    """``images``: the first ``fit`` are to fit to, those behind them, held ones and blends of these, to measure on; ``sources``: which held
+    image each of those is from; ``temperature``: see :mod:`compiler.loss`."""
 
     images: np.ndarray
     fit: int
+    sources: np.ndarray
     temperature: float
 
     @classmethod
@@ -72,12 +74,13 @@ class Samples:
         held = np.arange(len(images)) % round(1 / HELD) == 0
         fit, rest = images[~held], images[held]
         hard, temperature = blends(network, rest, None if labels is None else labels[held], count, seed=seed)
-        return cls(np.concatenate([fit, rest, hard]), len(fit), temperature)
+        sources = np.concatenate([np.arange(len(rest)), pairs(len(rest), count, seed)[0]])
+        return cls(np.concatenate([fit, rest, hard]), len(fit), sources, temperature)
 
     def part(self) -> "Samples":
         """Fewer of them, as the sensitivities take."""
         at = budget.part_of(len(self.images), self.fit)
-        return Samples(self.images[at], int((at < self.fit).sum()), self.temperature)
+        return Samples(self.images[at], int((at < self.fit).sum()), self.sources[at[at >= self.fit] - self.fit], self.temperature)
 
     def calibrate(self, network: Network, ranges: str) -> Calibration:
         """The network on them; any that computes the same as that which they are from."""
@@ -114,7 +117,8 @@ def arrange(network: Network, samples: Samples, config: Config, *, strengths: tu
 def confirm(tradeoff: budget.Tradeoff, network: Network, samples: Samples, config: Config, bound: Bound) -> budget.Verified:
     """The fastest point that keeps the bound on other samples than those of the search, too.
 
-    The best of many noisy measurements owes some of it to luck, and luck does not come twice.
+    The best of many noisy measurements owes some of it to luck, and luck does not come twice. The standard error is that of held images:
+    blends of one image are no independent ones.
     """
     images = samples.images[samples.fit :]
     wanted = float_logits(network, images)
@@ -125,8 +129,10 @@ def confirm(tradeoff: budget.Tradeoff, network: Network, samples: Samples, confi
     exact, *_ = tradeoff.points
     base = measured(exact)
     for point in reversed(tradeoff.points):
-        if point.loss.within(bound) and point is not exact and measured(point).beyond(base).within(bound):
-            return point
+        if point.loss.within(bound) and point is not exact:
+            lost = measured(point).beyond(base)
+            if dataclasses.replace(lost, error=clustered(lost.lost, samples.sources)).within(bound):
+                return point
     return exact
 
 

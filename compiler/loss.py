@@ -76,16 +76,26 @@ def float_logits(network: Network, images: np.ndarray, batch: int = 64) -> np.nd
                            for at in range(0, len(images), batch)])
 
 
+def clustered(lost: np.ndarray, sources: np.ndarray) -> float:
+    """Standard error of a mean of values of which those from one source are no independent ones (``sources``: int, one per value)."""
+    return float(np.sqrt(np.square(np.bincount(sources, lost - lost.mean())).sum()) / len(lost))
+
+
+def pairs(images: int, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(first image, second image, share 0 ... 1) of each blend; every image is as often the first, which is the larger part of most."""
+    rng = np.random.default_rng(images + seed)
+    first = np.resize(rng.permutation(images), count)
+    return first, (first + 1 + rng.integers(0, images - 1, count)) % images, rng.random(count).astype(np.float32)
+
+
 def blends(network: Network, images: np.ndarray, labels: np.ndarray | None, count: int, accuracy: float = ACCURACY,
            seed: int = 0) -> tuple[np.ndarray, float]:
     """(``count`` blends of two images each, temperature of the float network's probabilities on them).
 
     Without labels those that the network gives to the images stand for them. Another ``seed`` gives other pairs and shares.
     """
-    rng = np.random.default_rng(len(images) + seed)
-    first = np.resize(rng.permutation(len(images)), count)
-    second = (first + 1 + rng.integers(0, len(images) - 1, count)) % len(images)
-    shares, probe = rng.random(count).astype(np.float32)[:, None, None, None], min(count, 256)
+    first, second, shares = pairs(len(images), count, seed)
+    shares, probe = shares[:, None, None, None], min(count, 256)
 
     def blend(most: float, count: int) -> np.ndarray:
         share = np.float32(most) * shares[:count]
