@@ -8,7 +8,7 @@ OPTIONS = --config $(CONFIG)
 NUMBER = $(if $(N),--number $(N))
 
 .DEFAULT_GOAL := help
-.PHONY: help environment verilog test fuzz demo networks finetune area lint bench clean
+.PHONY: help environment opensta verilog test fuzz demo networks finetune area lint bench clean
 
 help: ## this list
 	@echo 'make TARGET [CONFIG=tiny|small|medium|large|FILE.toml] [LIBERTY=FILE.lib] [N=NUMBER]'
@@ -16,6 +16,9 @@ help: ## this list
 
 environment:
 	@./scripts/bootstrap
+
+opensta:
+	@./scripts/bootstrap sta:opensta
 
 verilog: environment ## write build/CONFIG/accelerator.v and its description
 	@$(PYTHON) -m sdp verilog $(OPTIONS)
