@@ -39,6 +39,9 @@ opt -fast
 {mapping}
 opt_clean
 tee -q -o cells.json stat -json
+submod -name {top}_memory t:$mem_v2
+select {top}
+write_verilog -noattr -noexpr -nohex -selected netlist.v
 """
 
 
@@ -56,7 +59,9 @@ def key(body: Body, bodies: dict[str, Body], library: CellLibrary) -> str:
 
 def map_bodies(bodies: dict[str, Body], names: list[str], library: CellLibrary,
                progress: Callable[[int, int, str, float], None] = lambda *_: None) -> dict[str, dict]:
-    """``{"cells": {type: number}, "memories": [{"name", "words", "bits", "ports"}]}`` of each named body, without its children.
+    """``{"cells": {type: number}, "memories": [{"name", "words", "bits", "ports"}], "netlist": Verilog}`` of each named body, without its children.
+
+    In the netlist, memories are an instance of ``NAME_memory``, which is not part of it.
 
     ``progress`` is called with (finished, all, name, seconds) for each body that is not yet known.
 
@@ -110,6 +115,7 @@ def _map_body(body, bodies, library):
         result = {
             "cells": _cells(json.loads((folder / "cells.json").read_text()), body, library),
             "memories": _memories((folder / "memories.txt").read_text()),
+            "netlist": (folder / "netlist.v").read_text(),
         }
         (folder / "result.json").write_text(json.dumps(result))
         os.replace(folder / "result.json", CACHE / f"{key(body, bodies, library)}.json")
