@@ -1,6 +1,7 @@
 # Every target first makes the environment (.venv, and missing Debian packages where that is allowed); see scripts/bootstrap.
 CONFIG ?= small
 LIBERTY ?=
+GRID ?= sweep.toml
 N ?=
 JOBS ?= 2
 PYTHON := .venv/bin/python
@@ -8,7 +9,7 @@ OPTIONS = --config $(CONFIG)
 NUMBER = $(if $(N),--number $(N))
 
 .DEFAULT_GOAL := help
-.PHONY: help environment opensta verilog test fuzz demo networks finetune area lint bench clean
+.PHONY: help environment opensta verilog test fuzz demo networks finetune area timing power fpga sweep lint bench clean
 
 help: ## this list
 	@echo 'make TARGET [CONFIG=tiny|small|medium|large|FILE.toml] [LIBERTY=FILE.lib] [N=NUMBER]'
@@ -43,6 +44,18 @@ finetune: environment ## both ResNets of ../shared trained for low budgets, into
 
 area: environment ## area per unit, in NAND2 equivalents or with LIBERTY
 	@$(PYTHON) -m sdp area $(OPTIONS) $(if $(LIBERTY),--liberty $(LIBERTY))
+
+timing: environment opensta ## critical path per unit beside an INT8 multiply-accumulate, with LIBERTY
+	@$(PYTHON) -m sdp timing $(OPTIONS) $(if $(LIBERTY),--liberty $(LIBERTY))
+
+fpga: environment ## LUTs, DSPs, block RAMs and clock on a Lattice ECP5, after place and route
+	@$(PYTHON) -m sdp fpga $(OPTIONS)
+
+power: environment opensta ## power of the array on a real network, simulated gate by gate, with LIBERTY
+	@$(PYTHON) -m sdp power $(OPTIONS) $(if $(LIBERTY),--liberty $(LIBERTY))
+
+sweep: environment ## the design space of GRID=sweep.toml: table, Pareto fronts, plots; goes on where it was stopped
+	@$(PYTHON) -m sdp sweep --grid $(GRID) $(if $(LIBERTY),--liberty $(LIBERTY))
 
 lint: environment ## Verilator's lint of the generated Verilog, ruff of the sources
 	@$(PYTHON) -m sdp lint $(OPTIONS)

@@ -157,6 +157,11 @@ class Compiled:
         """
         return [encode(self.config, step.program(tensors, self.constants, trace)) for step in self.passes]
 
+    def commands(self) -> list[list[Command]]:
+        """The programs of a frame, with zeros for whatever tensors hold: for all that depends on sizes alone."""
+        tensors = self.host(np.zeros(self.network.input_shape, dtype=np.int16)) | self._room((), False)
+        return [step.program(tensors, self.constants) for step in self.passes]
+
     def report(self) -> list[str]:
         """A line per pass: what was chosen, cycles, beats in and out."""
         return [f"{step.name}; {step.cycles} cycles, {step.traffic[0]} beats in, {step.traffic[1]} out" for step in self.passes]

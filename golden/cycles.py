@@ -16,10 +16,10 @@ SELECT_STAGES = 2
 """selector, term register: the first term is multiplied in cycle READ_STAGES + 2"""
 CAPTURE_STAGES = 1
 """the sums stand; they are captured, and the drain begins in the next cycle"""
-CHANNEL_STAGES = 4
-"""channel unit: address register, memory, accumulate, capture; the drain begins in cycle 4"""
-OUTPUT_STAGES = 8
-"""select, combine, bias, multiply, residual, round, shift and clamp, write"""
+CHANNEL_STAGES = 5
+"""channel unit: address register, memory, multiply, accumulate, capture; the drain begins in cycle 5"""
+OUTPUT_STAGES = 7
+"""select and combine, bias, multiply (two), shift, round and clamp, write"""
 START_STAGES = 2
 """header register, constants of the layer"""
 

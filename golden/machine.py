@@ -1,15 +1,17 @@
 """The golden machine: executes a program stream on NumPy memories and returns codes and cycles, both exact."""
 
+import functools
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from golden import cycles
 from golden.channel_unit import depthwise, pool
-from golden.mac_array import convolve
+from golden.mac_array import convolve, exact
 from golden.output_stage import requantize, unpack_scales
 from golden.parallel import over_images
 from golden.term_select import select, to_signed
+from golden.traffic import Traffic, program_traffic
 from golden.weights import decode_digit, slot_bytes, unpack_slots
 from sdp import UserError
 from sdp.config import Config
@@ -47,11 +49,13 @@ class LayerCounts:
 
 @dataclass
 class Result:
-    """``outputs``: uint8 (images, words, bytes per word), in the order of the stores. ``cycles`` hold for streams that never wait."""
+    """``outputs``: uint8 (images, words, bytes per word), in the order of the stores. ``cycles`` hold for streams that never wait,
+    ``traffic`` for any."""
 
     outputs: np.ndarray
     cycles: int = 0
     layers: list[LayerCounts] = field(default_factory=list)
+    traffic: Traffic = Traffic()
 
     @property
     def busy(self) -> int:
@@ -59,6 +63,7 @@ class Result:
         return sum(entry.cycles for entry in self.layers)
 
 
+@functools.lru_cache(maxsize=1024)
 def _uses(out: int, stride: int, kernel: int, pad: int, size: int) -> np.ndarray:
     """How many of ``out`` windows hold each of ``size`` coordinates, int64 (size,)."""
     at = (np.arange(out)[:, None] * stride - pad + np.arange(kernel)).ravel()
@@ -120,7 +125,7 @@ class Machine:
                     outputs.append(words)
                     now += 1 + command.count + cycles.STORE_TAIL
         empty = np.zeros((len(self.activations), 0, self.config.word), dtype=np.uint8)
-        return Result(np.concatenate([empty, *outputs], axis=1), now, layers)
+        return Result(np.concatenate([empty, *outputs], axis=1), now, layers, program_traffic(self.config, commands))
 
     def _check_hazard(self, load: Load, layer: Layer) -> None:
         c = self.config
@@ -183,18 +188,19 @@ class Machine:
             raise HazardError(f"layer {layer.tag!r}: output {regions['output']} overlaps input {regions['input']}")
 
     def _image(self, layer: Layer, words: int, at: slice = slice(None)) -> np.ndarray:
-        """The input tensor, int16 (images, h, w, words * codes), of the images ``at``; anything where no window reaches."""
+        """The input tensor (images, h, w, words * codes) of the images ``at``, int16 or, without a sign, uint8; anything where no window reaches."""
         pixels, image = layer.in_h * layer.in_w, self._planes[:, at]
         data = np.zeros((words, *image.shape[:2], pixels), dtype=np.uint8)
         for word, plane in enumerate(data):
             source = image[..., layer.in_base + word * layer.in_plane :][..., :pixels]
             plane[..., : source.shape[-1]] = source
-        return np.moveaxis(to_signed(data.reshape(-1, image.shape[1], layer.in_h, layer.in_w), layer.in_signed), 0, -1)
+        codes = data.reshape(-1, image.shape[1], layer.in_h, layer.in_w).transpose(1, 2, 3, 0)
+        return to_signed(codes, True) if layer.in_signed else codes
 
     def _layer(self, layer: Layer, start: int) -> LayerCounts:
         c, blocks = self.config, self._blocks(layer)
         self._check(layer, layer.in_words if layer.kind is Kind.CONV else blocks)
-        weights = {Kind.CONV: self._weights, Kind.DEPTHWISE: self._bytes}.get(layer.kind, lambda layer: None)(layer)
+        weights = {Kind.CONV: lambda layer: exact(self._weights(layer)), Kind.DEPTHWISE: self._bytes}.get(layer.kind, lambda layer: None)(layer)
         terms = np.concatenate(over_images(lambda at: self._compute(layer, blocks, weights, at), len(self.activations)))
         return LayerCounts(layer, start, cycles.layer_cycles(c, layer).total, terms, cycles.term_slots(c, layer) - terms)
 
@@ -217,23 +223,24 @@ class Machine:
         else:
             acc = pool(image, layer.kind is Kind.MAX, kernel, stride, pad, out)
         # Whole chunks of `outputs` channels are written, the rest of the last word keeps what it held.
-        channels, pixels = -(-layer.out_channels // c.outputs) * c.outputs, layer.out_h * layer.out_w
-        words = [(slice(begin, min(begin + c.word, channels)), n * layer.out_plane) for n, begin in enumerate(range(0, channels, c.word))]
-        residual = 0
+        channels = -(-layer.out_channels // c.outputs) * c.outputs
+        words = [slice(begin, min(begin + c.word, channels)) for begin in range(0, channels, c.word)]
+        residuals = [0] * len(words)
         if layer.residual:
-            bytes_ = np.empty((channels, len(image), pixels), dtype=np.uint8)
-            for part, offset in words:
-                begin = layer.residual_base + offset
-                bytes_[part] = self._planes[: part.stop - part.start, at, begin : begin + pixels]
-            residual = np.moveaxis(to_signed(bytes_, layer.residual_signed).reshape(channels, len(image), *out), 0, -1)
-        bias, multiplier = self.scales[:, layer.scale_base * c.outputs :][:, :channels]
-        codes = requantize(acc[..., :channels], bias, multiplier, layer.shift, layer.clamp_low, layer.clamp_high, residual,
-                           layer.residual_multiplier, layer.ties_even)
-        planes = np.moveaxis(codes, -1, 0).reshape(channels, len(image), pixels)
-        for part, offset in words:
-            begin = layer.out_base + offset
-            self._planes[: part.stop - part.start, at, begin : begin + pixels] = planes[part]
+            # All of them first: the output of one word may lie where the residual of the next one is.
+            residuals = [to_signed(self._codes(layer.residual_base + n * layer.out_plane, part, out, at), layer.residual_signed)
+                         for n, part in enumerate(words)]
+        bias, multiplier = self.scales[:, layer.scale_base * c.outputs :]
+        for n, (part, residual) in enumerate(zip(words, residuals)):
+            codes = requantize(acc[..., part], bias[part], multiplier[part], layer.shift, layer.clamp_low, layer.clamp_high, residual,
+                               layer.residual_multiplier, layer.ties_even)
+            self._codes(layer.out_base + n * layer.out_plane, part, out, at)[...] = codes
         return terms
+
+    def _codes(self, base: int, part: slice, size: tuple[int, int], at: slice) -> np.ndarray:
+        """View of memory from ``base`` on, a word per pixel: as many channels of it as ``part`` has, uint8 (images, h, w, channels)."""
+        planes = self._planes[: part.stop - part.start, at, base : base + size[0] * size[1]]
+        return planes.reshape(len(planes), -1, *size).transpose(1, 2, 3, 0)
 
     def _weights(self, layer: Layer) -> np.ndarray:
         """Weights from memory, (kernel_h, kernel_w, channels in, channels of all blocks)."""

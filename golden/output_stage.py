@@ -33,15 +33,19 @@ def requantize(acc, bias, multiplier, shift: int, low: int, high: int, residual=
 
 def _requantize_exact_floats(acc, bias, multiplier, shift, low, high, residual, residual_multiplier, ties_even) -> np.ndarray:
     """Every number is a multiple of ``2**-shift`` with at most 53 bits: nothing is rounded until the last step, which cuts what is left."""
-    step = 0.5**shift
-    total = acc * (multiplier * step)
-    total += bias * multiplier * step
+    step, half = 0.5**shift, 0.5 if low >= 0 and not ties_even else 0.0
+    # Conversions first: NumPy computes with one type far faster than with two.
+    total = acc.astype(np.float64)
+    total *= multiplier * step
+    total += bias * multiplier * step + half
     if residual_multiplier:
-        total += residual * np.float64(residual_multiplier * step)
+        other = np.asarray(residual).astype(np.float64)
+        other *= residual_multiplier * step
+        total += other
     if ties_even:
         np.rint(total, out=total)
-    else:
-        total += 0.5 if low >= 0 else np.copysign(0.5, total)
+    elif not half:
+        total += np.copysign(0.5, total)
     return np.clip(total, low, high, out=total).astype(np.int16)
 
 

@@ -117,20 +117,20 @@ def select(values: np.ndarray, budget: int, group: int) -> tuple[np.ndarray, np.
 
     Parameters
     ----------
-    values : int16, (..., channels), channels a multiple of ``group``
+    values : (..., channels), channels a multiple of ``group``; int16, or uint8 for codes without a sign
     budget : terms kept per group, 1 ... 2 * group; ``2 * group`` keeps everything
 
     Returns
     -------
-    masked : int16, shape of ``values``: the sum of the kept terms of each code
-    terms : int, (..., channels / group): kept terms per group (at most ``budget``)
+    masked : shape and type of ``values``: the sum of the kept terms of each code
+    terms : int16, (..., channels / group): kept terms per group (at most ``budget``)
     """
-    if values.size and values.min() < 0:
+    if values.dtype != np.uint8 and values.size and values.min() < 0:
         magnitude, negative = np.abs(values).astype(np.uint8), values < 0
     else:
-        magnitude, negative = values.astype(np.uint8), None
+        magnitude, negative = values.astype(np.uint8, copy=False), None
     by_index = _by_index(magnitude, group)
-    masked, terms = np.empty(by_index.swapaxes(0, 1).shape, dtype=np.int16).swapaxes(0, 1), np.empty(by_index.shape[1:], dtype=np.int64)
+    masked, terms = np.empty(by_index.swapaxes(0, 1).shape, dtype=values.dtype).swapaxes(0, 1), np.empty(by_index.shape[1:], dtype=np.int16)
     for at in _chunks(by_index):
         high, low = (kept.view(np.uint8) for kept in _keep(by_index[at], budget))
         masked[at] = by_index[at] & (high * np.uint8(240) | low * np.uint8(15))

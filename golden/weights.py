@@ -1,8 +1,9 @@
-"""Weights as digits: a digit is a 4-bit two's complement nibble ``n`` and a flag ``f``, worth ``n * 4**f``.
+"""Weights as digits: a digit is a nibble ``n``, -7 ... 7 as sign and magnitude, and a flag ``f``, worth ``n * 4**f``.
 
 A weight slot holds two digits (high, low). ``w8`` adds them, ``16 * high + low``, for one output channel; ``w4`` uses each as a whole
 weight of its own output channel. Both digits are signed and mean the same in both modes, so the processing element has no
-precision mode: 120 ... 127, out of reach of ``16 * 7 + 7``, is ``16 * (2 * 4) - 8 ... -1`` with the high digit's flag.
+precision mode; 8 and -8, out of a nibble's reach, are twice four with the flag. Sign and magnitude take one bit less to multiply than
+two's complement, and cost no value that a weight needs.
 """
 
 import numpy as np
@@ -14,8 +15,8 @@ def digit_value(nibble: np.ndarray, flag: np.ndarray) -> np.ndarray:
     return nibble.astype(np.int16) << 2 * flag.astype(np.int16)
 
 
-W4_VALUES = np.unique([n << 2 * f for n in range(-8, 8) for f in (0, 1)])
-"""Every weight that one digit can stand for, ascending: -32 ... 28."""
+W4_VALUES = np.unique([n << 2 * f for n in range(-7, 8) for f in (0, 1)])
+"""Every weight that one digit can stand for, ascending: -28 ... 28."""
 
 
 def split_w8(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -28,20 +29,20 @@ def split_w8(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def encode_digit(values: np.ndarray) -> np.ndarray:
-    """Digit values to their 5 bits, flag above nibble. A value that both flags reach is stored with flag 0."""
+    """Digit values to their 5 bits: flag, sign, magnitude. A value that both flags reach is stored with flag 0, zero without a sign."""
     values = values.astype(np.int16)
     strange = ~np.isin(values, W4_VALUES)
     if strange.any():
         raise ValueError(f"no digit stands for {values[strange][:5].tolist()}; allowed are {W4_VALUES.tolist()}")
-    flag = (values < -8) | (values > 7)
-    nibble = np.where(flag, values >> 2, values)
-    return (nibble & 15 | flag << 4).astype(np.uint8)
+    magnitude = np.abs(values)
+    flag = magnitude > 7
+    return (magnitude >> 2 * flag | (values < 0) << 3 | flag << 4).astype(np.uint8)
 
 
 def decode_digit(bits: np.ndarray) -> np.ndarray:
     """5 bits to the value of the digit, int16."""
-    nibble = ((bits & 15).astype(np.int16) ^ 8) - 8
-    return digit_value(nibble, bits >> 4 & 1)
+    magnitude = (bits & 7).astype(np.int16)
+    return digit_value(np.where(bits & 8, -magnitude, magnitude), bits >> 4 & 1)
 
 
 def pack(config: Config, high: np.ndarray, low: np.ndarray) -> np.ndarray:
@@ -50,7 +51,7 @@ def pack(config: Config, high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
 
 def pack_bytes(config: Config, weights: np.ndarray) -> np.ndarray:
-    """Weights of a depthwise convolution, -128 ... 127, (words, lanes * group): in column 0, a slot's two nibbles are the byte."""
+    """Weights of a depthwise convolution, -128 ... 127, (words, lanes * group): in column 0: the four lower bits of a slot's two digits are the byte."""
     if weights.size and not (-128 <= weights.min() and weights.max() <= 127):
         raise ValueError(f"depthwise weights reach from {weights.min()} to {weights.max()}, allowed are -128 ... 127")
     byte = weights.astype(np.int8).view(np.uint8).astype(np.uint16)
@@ -80,5 +81,5 @@ def unpack(config: Config, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def slot_bytes(slots: np.ndarray) -> np.ndarray:
-    """What the channel unit reads in slots: the two nibbles as a byte, -128 ... 127, int16."""
+    """What the channel unit reads in slots: the four lower bits of both digits as a byte, -128 ... 127, int16."""
     return ((slots >> 5 & 15) << 4 | slots & 15).astype(np.uint8).view(np.int8).astype(np.int16)

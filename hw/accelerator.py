@@ -23,7 +23,7 @@ class Core(wiring.Component):
     Members
     -------
     run : In; input : In, output : Out; done, fault : Out, see ``CommandDecoder``
-    busy, layer_done, starved, terms, slots : Out, for the counters
+    busy, layer_done, starved, terms, slots : Out, for the counters; activation_reads ... beats_out : Out, a cycle late
     """
 
     def __init__(self, config: Config):
@@ -89,6 +89,12 @@ class Core(wiring.Component):
             self.done.eq(decoder.done), self.layer_done.eq(output_stage.done), self.starved.eq(decoder.starved),
             self.terms.eq(convolution.terms), self.slots.eq(convolution.slots),
             self.fault.eq(Mux(decoder.fault != 0, decoder.fault, Mux(controller.fault != 0, controller.fault, drain.fault))),
+        ]
+        m.d.comb += [self.activation_reads.eq(activations.reads), self.activation_writes.eq(activations.writes)]
+        m.d.sync += [
+            self.weight_reads.eq(weights.read_enable), self.weight_writes.eq(weights.write_enable),
+            self.scale_reads.eq(scales.read_enable), self.scale_writes.eq(scales.write_enable),
+            self.beats_in.eq(self.input.valid & self.input.ready), self.beats_out.eq(self.output.valid & self.output.ready),
         ]
         with m.If(decoder.read_valid):
             m.d.comb += [activations.read.valid.eq(1), activations.read.address[0].eq(decoder.read_address)]

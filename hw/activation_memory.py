@@ -24,6 +24,7 @@ class ActivationMemory(wiring.Component):
     data : Out, ``ports`` words; zero where the read was not valid
     residual_valid, residual_address : In; residual_data : Out, a word
     write_mask : In, one bit per ``outputs`` codes; write_address, write_data : In
+    reads, writes : Out, banks that were read and parts of a word that were written in the cycle before, for the counters
     """
 
     latency = 1
@@ -39,6 +40,8 @@ class ActivationMemory(wiring.Component):
             "write_mask": In(config.word // config.outputs),
             "write_address": In(address_bits(config)),
             "write_data": In(word_layout(config)),
+            "reads": Out(bits_for(2 * config.ports)),
+            "writes": Out(bits_for(config.word // config.outputs)),
         })
 
     def elaborate(self, platform):
@@ -50,12 +53,13 @@ class ActivationMemory(wiring.Component):
             """(bank, row, half) of an address."""
             return address[:bank_bits], address[bank_bits:-1], address[-1]
 
-        outputs = []
+        outputs, enables = [], []
         for half in range(2):
             for bank in range(ports):
                 memory = m.submodules[f"half_{half}_bank_{bank}"] = Memory(
                     shape=width, depth=self.config.activation_words // 2 // ports, init=[])
                 read, write = memory.read_port(), memory.write_port(granularity=8 * self.config.outputs)
+                m.d.comb += read.en.eq(0)  # a port that says nothing reads all the time
                 for port in range(ports):
                     at_bank, at_row, at_half = split(self.read.address[port])
                     with m.If(self.read.valid[port] & (at_half == half) & (at_bank == bank if bank_bits else 1)):
@@ -70,6 +74,8 @@ class ActivationMemory(wiring.Component):
                     write.en.eq(Mux((at_half == half) & (at_bank == bank if bank_bits else 1), self.write_mask, 0)),
                 ]
                 outputs.append(read.data)
+                enables.append(read.en)
+        m.d.sync += [self.reads.eq(sum(enables)), self.writes.eq(sum(self.write_mask))]
 
         def select(address, name):
             """The word that a read of ``address`` in the last cycle brought."""

@@ -37,7 +37,8 @@ class OperandBuffer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         ports, word = self.config.ports, self.config.word
-        keep = Signal(word)
+        keep, staged = Signal(word), Signal.like(self.codes, name="staged", reset_less=True)
+        m.d.comb += self.codes.eq(staged)
         m.d.comb += [keep[i].eq(~self.beat.tail | (i < self.tail)) for i in range(word)]
         for port in range(ports):
             codes = Signal(data.ArrayLayout(Code, word), name=f"codes_{port}")
@@ -51,15 +52,15 @@ class OperandBuffer(wiring.Component):
                     m.d.comb += [codes[i].negative.eq(negative), codes[i].high.eq(magnitude[4:]), codes[i].low.eq(magnitude[:4])]
             for strip in range(self.config.rows // ports):
                 with m.If(self.beat.rows[port] & (self.beat.strip == strip)):
-                    m.d.sync += self.codes[strip * ports + port].eq(codes)
+                    m.d.sync += staged[strip * ports + port].eq(codes)
         return m
 
 
 class ConvolutionUnit(wiring.Component):
     """From words read to finished sums.
 
-    In the cycle after ``step`` the selectors load; then they give ``budget`` terms, one per cycle, while the weights of the step stand at
-    the output of the weight memory. After the last term of a tile ``captured`` is high for a cycle, and the tile's sums can be drained.
+    In the cycle after ``step`` the selectors load and the weights of the step are read; then the selectors give ``budget`` terms, one per
+    cycle, while the weights stand in their register. After the last term of a tile ``captured`` is high for a cycle, and the tile's sums can be drained.
 
     Latency: ``golden.cycles``: ``step`` is READ_STAGES - 1 cycles behind the issue of the read; ``captured`` follows the last term's issue by
     SELECT_STAGES + CAPTURE_STAGES - 1 cycles.
@@ -95,10 +96,13 @@ class ConvolutionUnit(wiring.Component):
         config, group, lanes = self.config, self.config.group, self.config.lanes
         m.submodules.operands = operands = OperandBuffer(config)
         m.submodules.array = array = MacArray(config)
+        # The memory answers late in its cycle: what it says is for the next one.
+        weights = Signal(config.weight_bits, reset_less=True)
+        m.d.sync += weights.eq(self.weights)
         m.d.comb += [
             operands.beat.eq(self.beat), operands.words.eq(self.words),
             operands.signed.eq(self.layer.in_signed), operands.tail.eq(self.layer.in_tail),
-            array.weights.eq(self.weights), array.shift.eq(self.shift), self.drain.eq(array.drain),
+            array.weights.eq(weights), array.shift.eq(self.shift), self.drain.eq(array.drain),
         ]
 
         # One step at a time: load, then `budget` cycles of terms. The next load may fall on the last of them.
@@ -111,7 +115,7 @@ class ConvolutionUnit(wiring.Component):
             m.d.sync += left.eq(left - 1)
         with m.If(loading.valid):
             m.d.sync += [left.eq(self.layer.budget), current.eq(loading)]
-        m.d.comb += [self.weight_enable.eq(begins), self.weight_address.eq(current.weight_address)]
+        m.d.comb += [self.weight_enable.eq(loading.valid), self.weight_address.eq(loading.weight_address)]
         took, finished = Signal(), Signal()
         m.d.sync += [array.first.eq(begins & current.first), took.eq(take), finished.eq(ends & current.last), self.captured.eq(finished)]
         m.d.comb += array.capture.eq(self.captured)
@@ -126,6 +130,6 @@ class ConvolutionUnit(wiring.Component):
                     selector.load.eq(loading.valid), selector.take.eq(take),
                     term.eq(selector.term), array.terms[row][lane].eq(term),
                 ]
-                terms.append(term.value != 0)
+                terms.append(term.magnitude != 0)
         m.d.sync += [self.terms.eq(sum(terms)), self.slots.eq(Mux(took, config.rows * lanes, 0))]
         return m

@@ -1,20 +1,20 @@
-"""Output stage: sums to codes, ``outputs`` per cycle. The arithmetic is ``golden.output_stage.requantize``."""
+"""Output stage: chunks of sums through the output lanes and into activation memory, ``outputs`` codes per cycle."""
 
-from amaranth import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for
 
 from golden import cycles
 from hw.channel_unit import SUM_BITS
 from hw.drain import chunk_layout
+from hw.output_lane import OutputLane, scale_layout
 from hw.types import layer_layout, sums_layout, word_layout
 from sdp.config import Config
 from sdp.program import SHIFT_MAX, Kind
 
 
 class OutputStage(wiring.Component):
-    """A pipeline without stalls: select, combine the digit columns, bias, multiply, residual, round, shift and clamp, write.
+    """A pipeline without stalls: select and combine the digit columns, bias, multiply (two stages), shift, round and clamp, write.
 
     Members
     -------
@@ -52,8 +52,7 @@ class OutputStage(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, layer, outputs = self.config, self.layer, self.config.outputs
-        scale_layout = data.ArrayLayout(data.StructLayout({"bias": signed(32), "multiplier": unsigned(config.scale_bits)}), outputs)
-        scales = Signal(scale_layout)
+        scales = Signal(data.ArrayLayout(scale_layout(config), outputs))
         m.d.comb += scales.as_value().eq(self.scales)
 
         # What goes beside the data, one stage per entry.
@@ -62,64 +61,34 @@ class OutputStage(wiring.Component):
             copy = Signal(chunk_layout(config), name=f"chunk_{stage}")
             m.d.sync += copy.eq(beside[-1])
             beside.append(copy)
-        active = Signal(cycles.OUTPUT_STAGES)
-        m.d.sync += active.eq(Cat(self.active, active))  # active[n] belongs to stage n + 1
         m.d.comb += [
-            self.scale_enable.eq(active[0]), self.scale_address.eq(beside[1].scale_address),
-            self.residual_valid.eq(beside[1].write & layer.residual), self.residual_address.eq(beside[1].residual_address),
+            self.scale_enable.eq(self.active), self.scale_address.eq(self.chunk.scale_address),
+            self.residual_valid.eq(self.active & self.chunk.write & layer.residual), self.residual_address.eq(self.chunk.residual_address),
         ]
-        half = Signal(SHIFT_MAX)
-        m.d.comb += half.eq(1 << (layer.shift - 1)[: bits_for(SHIFT_MAX - 1)])
-
-        pooling, digits = Signal(), config.columns // outputs
+        amount, pooling, digits = Signal(range(SHIFT_MAX)), Signal(), config.columns // outputs
+        m.d.sync += amount.eq(layer.shift - 1)
         m.d.comb += pooling.eq(layer.kind != Kind.CONV)
-        for lane in range(outputs):
-            low, high = (Signal(signed(max(config.accumulator_bits, SUM_BITS)), name=f"{n}_{lane}") for n in ("low", "high"))
-            select_low, select_high = Signal.like(low, name=f"select_low_{lane}"), Signal.like(high, name=f"select_high_{lane}")
-            # Stage 0: select.
+        for n in range(outputs):
+            lane = m.submodules[f"output_lane_{n}"] = OutputLane(config)
+            m.d.comb += [
+                lane.layer.eq(layer), lane.amount.eq(amount), lane.scale.eq(scales[n]),
+                lane.residual.eq(self.residual.as_value().word_select(beside[1].position * outputs + n, 8)),
+                # Every chunk of the word carries the same data, the mask says which is meant.
+                *(self.write_data[chunk * outputs + n].eq(lane.code) for chunk in range(config.word // outputs)),
+            ]
             with m.If(pooling):
                 with m.Switch(self.chunk.index):
-                    for n in range(config.word // outputs):
-                        with m.Case(n):
-                            m.d.comb += select_low.eq(self.pooled[n * outputs + lane])
+                    for chunk in range(config.word // outputs):
+                        with m.Case(chunk):
+                            m.d.comb += lane.low.eq(self.pooled[chunk * outputs + n])
             with m.Else():
                 with m.Switch(self.chunk.index):
-                    for n in range(digits):
-                        sums = self.sums[n * outputs + lane]
-                        with m.Case(n):
-                            m.d.comb += [select_low.eq(sums.low), select_high.eq(Mux(layer.w4, 0, sums.high))]
-                        with m.Case(n + digits):
-                            m.d.comb += select_low.eq(sums.high)
-            m.d.sync += [low.eq(select_low), high.eq(select_high)]
-            # Stage 1: w8 adds its two digit columns.
-            combined = Signal(signed(len(low) + 5), name=f"combined_{lane}")
-            m.d.sync += combined.eq(low + (high << 4))
-            # Stage 2: bias.
-            biased, multiplier = Signal(signed(max(len(combined), 32) + 1), name=f"biased_{lane}"), Signal(config.scale_bits, name=f"multiplier_{lane}")
-            residual = Signal(signed(9), name=f"residual_{lane}")
-            byte = self.residual.as_value().word_select(beside[2].position * outputs + lane, 8)
-            m.d.sync += [
-                biased.eq(combined + scales[lane].bias), multiplier.eq(scales[lane].multiplier),
-                residual.eq(Mux(layer.residual, Cat(byte, layer.residual_signed & byte[7]).as_signed(), 0)),
-            ]
-            # Stage 3: multiply.
-            product = Signal(signed(len(biased) + config.scale_bits), name=f"product_{lane}")
-            residual_product = Signal(signed(9 + config.scale_bits), name=f"residual_product_{lane}")
-            m.d.sync += [product.eq(biased * multiplier), residual_product.eq(residual * layer.residual_multiplier)]
-            # Stage 4: residual.
-            total = Signal(signed(len(product) + 1), name=f"total_{lane}")
-            m.d.sync += total.eq(product + residual_product)
-            # Stage 5: round. Adding a half and cutting the rest is one too much for a tie that is negative, or whose whole part is even.
-            # A total too short to have the bit is no tie.
-            odd = (total[1:] & half).any()
-            rounded = Signal(signed(max(len(total), len(half) + 1) + 1), name=f"rounded_{lane}")
-            m.d.sync += rounded.eq(total + half - Mux(layer.ties_even, ~odd, total[-1]))
-            # Stage 6: shift and clamp.
-            shifted, code = Signal.like(rounded, name=f"shifted_{lane}"), Signal(8, name=f"code_{lane}")
-            m.d.comb += shifted.eq(rounded >> layer.shift)
-            m.d.sync += code.eq(Mux(shifted < layer.clamp_low, layer.clamp_low, Mux(shifted > layer.clamp_high, layer.clamp_high, shifted)))
-            # Stage 7: write. Every chunk of the word carries the same data, the mask says which is meant.
-            m.d.comb += [self.write_data[n * outputs + lane].eq(code) for n in range(config.word // outputs)]
+                    for chunk in range(digits):
+                        sums = self.sums[chunk * outputs + n]
+                        with m.Case(chunk):
+                            m.d.comb += [lane.low.eq(sums.low), lane.high.eq(Mux(layer.w4, 0, sums.high))]
+                        with m.Case(chunk + digits):
+                            m.d.comb += lane.low.eq(sums.high)
         final = beside[-1]
         m.d.comb += [
             self.write_mask.eq(Mux(final.write, 1 << final.position, 0)),

@@ -1,40 +1,55 @@
 """Processing element: ``lanes`` terms per cycle times both digits of their weights, into two accumulators."""
 
-from amaranth import Module, Mux, Signal, signed
+import functools
+import operator
+
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
-from hw.types import Slot, sums_layout, term_layout
+from hw.types import Digit, Slot, sums_layout, term_layout
 from sdp.config import Config
 
 
 class NibbleMultiplier(wiring.Component):
-    """``product = value * nibble * 4**(2 * high + flag)``: a term (-15 ... 15) times a digit, combinational.
+    """A term (-15 ... 15) times a digit's nibble (-7 ... 7), times ``4**(2 * high + flag)``, combinational.
+
+    Signs are left to the adders: a negative product is the complement of its magnitude, ``product + negative`` its value, and the missing
+    one goes in where an adder has a carry input to spare.
 
     A component of its own, so that synthesis maps it once and cannot duplicate it.
     """
 
     def __init__(self):
-        super().__init__({"value": In(signed(5)), "high": In(1), "nibble": In(signed(4)), "flag": In(1), "product": Out(signed(14))})
+        super().__init__({"magnitude": In(4), "negative_term": In(1), "high": In(1), "digit": In(Digit),
+                          "product": Out(signed(14)), "negative": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
-        small, by_flag = Signal(signed(8)), Signal(signed(10))
+        negative = self.negative
+        small, by_flag = Signal(7), Signal(9)
         m.d.comb += [
-            small.eq(self.value * self.nibble),
-            by_flag.eq(Mux(self.flag, small << 2, small)),
-            self.product.eq(Mux(self.high, by_flag << 4, by_flag)),
+            negative.eq(self.negative_term ^ self.digit.negative),
+            small.eq((self.magnitude * self.digit.magnitude) ^ negative.replicate(7)),
+            by_flag.eq(Mux(self.digit.flag, Cat(negative.replicate(2), small), Cat(small, negative.replicate(2)))),
+            self.product.eq(Cat(Mux(self.high, Cat(negative.replicate(4), by_flag), Cat(by_flag, negative.replicate(4))), negative)),
         ]
         return m
+
+
+def add(a: Value, b: Value, carry: Value) -> Value:
+    """``a + b + carry`` with one adder: a bit below the lowest of both makes the carry."""
+    return Cat(carry, a).as_signed() + Cat(carry, b).as_signed() >> 1
 
 
 class ProcessingElement(wiring.Component):
     """One output pixel (row) of one column: output stationary.
 
-    ``sums.low += sum over lanes of term * low digit``, ``sums.high`` likewise. The weight slot is the one that the term's
-    index names within its lane's group. There is no precision mode: what the two sums mean is decided where they are read.
+    ``sums.low += sum over lanes of term * low digit``, ``sums.high`` likewise. The weight slot is the one that the term
+    selects within its lane's group. There is no precision mode: what the two sums mean is decided where they are read.
 
-    Contract: in a cycle with ``first`` the sums start anew from this cycle's products. Empty terms (value 0) leave them as they are.
+    Contract: in a cycle with ``first`` the sums start anew from this cycle's products. Empty terms (magnitude 0) leave them as they are.
     ``capture`` copies the sums to ``drain`` at the end of its cycle, ``shift`` moves ``drain`` on from ``chain``.
 
     Latency: a term is in ``sums`` one cycle later. Throughput: ``lanes`` terms per cycle.
@@ -61,27 +76,33 @@ class ProcessingElement(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         group, bits = self.config.group, self.config.accumulator_bits
-        sums = Signal(sums_layout(self.config))
+        # Every sum begins with `first` and every captured one with `capture`: nothing depends on a reset.
+        sums = Signal(sums_layout(self.config), reset_less=True)
+        drain = Signal(sums_layout(self.config), reset_less=True)
         products = {"low": [], "high": []}
         for lane in range(self.config.lanes):
             term = self.terms[lane]
+            slots = (self.slots[lane * group + i].as_value() & term.select[i].replicate(self.config.slot_bits) for i in range(group))
             slot = Signal(Slot, name=f"slot_{lane}")
-            with m.Switch(term.index):
-                for i in range(group):
-                    with m.Case(i):
-                        m.d.comb += slot.eq(self.slots[lane * group + i])
+            m.d.comb += slot.as_value().eq(functools.reduce(operator.or_, slots))
             for name in products:
                 multiplier = m.submodules[f"multiplier_{lane}_{name}"] = NibbleMultiplier()
-                digit = slot[name]
-                m.d.comb += [multiplier.value.eq(term.value), multiplier.high.eq(term.high),
-                             multiplier.nibble.eq(digit.nibble), multiplier.flag.eq(digit.flag)]
-                products[name].append(multiplier.product)
-        for name in products:
+                m.d.comb += [multiplier.magnitude.eq(term.magnitude), multiplier.negative_term.eq(term.negative),
+                             multiplier.high.eq(term.high), multiplier.digit.eq(slot[name])]
+                products[name].append(multiplier)
+        for name, multipliers in products.items():
+            # The lanes' products first, with few bits; each adder takes one sign, the wide one the last.
+            step = multipliers[0].product
+            for i, multiplier in enumerate(multipliers[1:], 1):
+                partial = Signal(signed(14 + bits_for(i)), name=f"partial_{name}_{i}")
+                m.d.comb += partial.eq(add(step, multiplier.product, multipliers[i - 1].negative))
+                step = partial
             total, base = Signal(signed(bits), name=f"total_{name}"), Signal(signed(bits), name=f"base_{name}")
-            m.d.comb += [base.eq(Mux(self.first, 0, sums[name])), total.eq(base + sum(products[name]))]
+            m.d.comb += [base.eq(Mux(self.first, 0, sums[name])), total.eq(add(base, step, multipliers[-1].negative))]
             m.d.sync += sums[name].eq(total)
+        m.d.comb += self.drain.eq(drain)
         with m.If(self.capture):
-            m.d.sync += self.drain.eq(sums)
+            m.d.sync += drain.eq(sums)
         with m.Elif(self.shift):
-            m.d.sync += self.drain.eq(self.chain)
+            m.d.sync += drain.eq(self.chain)
         return m

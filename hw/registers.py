@@ -21,7 +21,9 @@ class RegisterPort(wiring.Signature):
 def event_members(config: Config) -> dict:
     """What the core tells the registers, as outputs of the core."""
     count = bits_for(config.rows * config.lanes)
-    return {"done": Out(1), "fault": Out(4), "busy": Out(1), "layer_done": Out(1), "starved": Out(1), "terms": Out(count), "slots": Out(count)}
+    at_once = {"activation_reads": 2 * config.ports, "activation_writes": config.word // config.outputs}
+    return {"done": Out(1), "fault": Out(4), "busy": Out(1), "layer_done": Out(1), "starved": Out(1), "terms": Out(count), "slots": Out(count),
+            **{name: Out(bits_for(at_once.get(name, 1))) for name in reg.TRAFFIC}}
 
 
 class Registers(wiring.Component):
@@ -34,6 +36,7 @@ class Registers(wiring.Component):
     port : In, the register port; interrupt : Out, a program has ended or failed, and the interrupt is enabled
     running : Out, a program runs; core_reset : Out
     done, fault : In, from the core; busy, layer_done, starved : In; terms, slots : In, of this cycle
+    activation_reads ... beats_out : In, ``sdp.registers.TRAFFIC``, of the cycle before: the last of them comes with ``done`` at the latest
     """
 
     def __init__(self, config: Config):
@@ -50,7 +53,7 @@ class Registers(wiring.Component):
         m = Module()
         port = self.port
         error, ended, pending, enabled, timeout = Signal(4), Signal(), Signal(), Signal(), Signal(32)
-        totals = {name: Signal(32, name=f"total_{name}") for name in ("layers", "cycles", "busy", "waiting", "terms", "empty")}
+        totals = {name: Signal(32, name=f"total_{name}") for name in ("layers", "cycles", "busy", "waiting", "terms", "empty", *reg.TRAFFIC)}
         starving = Signal(32)
 
         control = Signal(5)
@@ -69,7 +72,8 @@ class Registers(wiring.Component):
         layer_counts = {name: Signal(32, name=f"layer_{name}") for name in reg.LOG_FIELDS}
         empty = Signal.like(self.slots)
         m.d.comb += empty.eq(self.slots - self.terms)
-        increments = {"busy": self.busy, "waiting": self.starved, "terms": self.terms, "empty": empty}
+        increments = {"busy": self.busy, "waiting": self.starved, "terms": self.terms, "empty": empty,
+                      **{name: getattr(self, name) for name in reg.TRAFFIC}}
         with m.If(self.running):
             m.d.sync += [
                 totals["cycles"].eq(totals["cycles"] + 1),
@@ -85,7 +89,7 @@ class Registers(wiring.Component):
             log_write.addr.eq(totals["layers"]), log_write.en.eq(self.running & self.layer_done),
             log_write.data.eq(Cat((layer_counts["cycles"] + 1)[:32], *((layer_counts[n] + by)[:32] for n, by in
                                                                (("waiting", self.starved), ("terms", self.terms), ("empty", empty))))),
-            log_read.addr.eq(port.address[2:]), log_read.en.eq(1),
+            log_read.addr.eq(port.address[2:]), log_read.en.eq(port.address >= reg.LOG_BASE),
         ]
         if self.config.log_layers == 1:
             m.d.comb += [log_write.addr.eq(0), log_read.addr.eq(0)]

@@ -17,9 +17,10 @@ class Code(data.Struct):
 
 
 class Digit(data.Struct):
-    """A weight digit, worth ``nibble * 4**flag``."""
+    """A weight digit as sign and magnitude, worth ``magnitude * 4**flag``."""
 
-    nibble: signed(4)
+    magnitude: 3
+    negative: 1
     flag: 1
 
 
@@ -31,8 +32,11 @@ class Slot(data.Struct):
 
 
 def term_layout(group: int) -> data.StructLayout:
-    """A term: ``value`` (-15 ... 15, 0 in an empty slot), its place and the index of its datum in the group."""
-    return data.StructLayout({"value": signed(5), "high": 1, "index": max(1, bits_for(group - 1))})
+    """A term: sign and magnitude (0 in an empty slot), its place, and which datum of the group it belongs to, one bit for each.
+
+    The selector has the index as single bits anyway, and decodes it once where every element of the row would have to.
+    """
+    return data.StructLayout({"magnitude": 4, "negative": 1, "high": 1, "select": group})
 
 
 def sums_layout(config: Config) -> data.StructLayout:

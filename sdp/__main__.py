@@ -41,6 +41,11 @@ VERBS = {
     "disassemble": (_owned_by("sim.programs"), "the listing of a program file"),
     "demo": (_owned_by("examples.digits.demo"), "a trained network classifies real images on the generated Verilog, compared bit for bit"),
     "area": (_owned_by("synth.area"), "synthesize and report area per unit"),
+    "energy": (_owned_by("synth.energy"), "energy per inference of a compiled network: array, memories, DRAM; bits moved are exact"),
+    "power": (_owned_by("synth.power"), "power of the array at gate level while it runs a real network (needs a library and OpenSTA)"),
+    "timing": (_owned_by("synth.timing"), "critical path per unit, from the same netlists, beside an INT8 multiply-accumulate (needs a library and OpenSTA)"),
+    "fpga": (_owned_by("synth.fpga"), "synthesize, place and route for a Lattice ECP5: LUTs, flip-flops, DSPs, block RAMs, highest clock"),
+    "sweep": (_owned_by("synth.sweep"), "the design space: area, accuracy, cycles and energy over a grid of configurations; table, Pareto fronts, plots"),
     "bench": (_owned_by("sim.bench"), "measure utilization, linearity in the budget, and the speed of the simulations"),
     "fuzz": (_owned_by("sim.fuzz"), "random layers through the whole machine, hardware against golden model"),
 }
@@ -53,11 +58,21 @@ def _parser():
     for verb, (_, text) in VERBS.items():
         sub = verbs.add_parser(verb, help=text, description=text)
         sub.add_argument("--config", default="small", help=f"{', '.join(NAMED)} or a .toml file (default: %(default)s)")
-        named = {"run": "build/run/NAME", "finetune": "build/finetuned/NAME"}
+        named = {"run": "build/run/NAME", "finetune": "build/finetuned/NAME", "energy": "FILE if it is a folder, else build/energy/NAME"}
         folder = None if verb in named else Path("build")
         sub.add_argument("--out", type=Path, default=folder, help=f"folder for what is made (default: {folder or named[verb]})")
-        if verb == "area":
-            sub.add_argument("--liberty", type=Path, help="cell library, a .lib file; without it areas are NAND2 equivalents")
+        if verb in ("area", "timing", "power"):
+            without = {"area": "without it areas are NAND2 equivalents", "timing": "without it there are no delays"}.get(verb, "needed")
+            sub.add_argument("--liberty", type=Path, help=f"cell library, a .lib file; {without}")
+        if verb == "sweep":
+            sub.add_argument("--grid", type=Path, required=True, help="a TOML file such as sweep.toml, which explains itself")
+            sub.add_argument("--liberty", type=Path, help="cell library, a .lib file (default: the grid's, or NAND2 equivalents)")
+            sub.add_argument("--jobs", type=_positive, help="processes (default: as many as there are cores)")
+            sub.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="a Dask scheduler whose workers compute instead (needs 'distributed')")
+        if verb == "fpga":
+            sub.add_argument("--device", help="25k, 45k or 85k (default: the smallest with room)")
+            sub.add_argument("--seed", type=int, default=1, help="of the placement (default: %(default)s)")
+            sub.add_argument("--frequency", type=_positive, default=50, help="MHz that place and route aims at (default: %(default)s)")
         if verb in ("fuzz", "bench", "demo"):
             sub.add_argument("-n", "--number", type=_positive, help="how many layers, cycles or images (default: fitting)")
             sub.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
@@ -73,6 +88,16 @@ def _parser():
             sub.add_argument("--no-waves", action="store_true", help="do not look for the signal, which needs a slower simulation")
         if verb == "disassemble":
             sub.add_argument("file", type=Path, help="a program file, a folder that 'sdp run' made, or an ONNX file")
+        if verb == "energy":
+            sub.add_argument("file", type=Path, help="a folder that 'sdp run' made, a program file, or an ONNX file (every layer with all its terms)")
+            sub.add_argument("--power", type=Path, help="what 'sdp power' wrote (default: build/CONFIG/power.json where it exists)")
+            sub.add_argument("--basis", choices=("published", "library"), help="of the table; the file has both (default: library with a power report)")
+        if verb == "power":
+            sub.add_argument("--clock", type=_frequency, help="MHz (default: 100)")
+            sub.add_argument("--model", type=Path, help="an ONNX file, with --test and --calibration (default: the network of the demonstration)")
+            sub.add_argument("--test", type=Path, help="npz with images x")
+            sub.add_argument("--calibration", type=Path, help="npz with images x")
+            sub.add_argument("--preprocess", default="none", help="as for run (default: %(default)s)")
         if verb in ("fuzz", "diff"):
             sub.add_argument("--case", help="one layer, as a failure report names it: 'seed=1 kernel_h=3 ...'")
     return parser
@@ -122,6 +147,13 @@ def _some_loss(text):
     """For a search: it finds nothing faster than exact 8 bit where nothing may be lost."""
     if not (value := _loss(text)):
         raise argparse.ArgumentTypeError("0, but must be above 0: a search needs something to lose")
+    return value
+
+
+def _frequency(text):
+    value = float(text)
+    if not 0 < value < 1e5:
+        raise argparse.ArgumentTypeError(f"{value:g}, but must be above 0 and below 100000 MHz")
     return value
 
 

@@ -70,8 +70,11 @@ class ProgramError(UserError, ValueError):
     """A program that cannot run; ``code`` is what the hardware's error register shows."""
 
     def __init__(self, code: Error, message: str):
-        super().__init__(f"{code.name}: {message}")
+        super().__init__(code, message)  # what it is made of again, when it comes from another process
         self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.code.name}: {self.args[1]}"
 
 
 class Kind(enum.IntEnum):

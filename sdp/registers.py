@@ -11,7 +11,7 @@ from sdp.program import Error
 ADDRESS_BITS = 11
 ID = 0x53445031
 """'SDP1'"""
-VERSION = 0x000100
+VERSION = 0x000200
 LOG_BASE = 1024
 LOG_FIELDS = ("cycles", "waiting", "terms", "empty")
 """Words of a layer's entry in the log, at ``LOG_BASE + 4 * (layer % log_layers)``: cycles from its start to its end; cycles that the
@@ -46,7 +46,17 @@ REGISTERS = (
     Register("waiting", 18, "r", "cycles in which the decoder waited for input"),
     Register("terms", 19, "r", "terms issued to the MAC array"),
     Register("empty", 20, "r", "term slots left empty"),
+    Register("activation_reads", 21, "r", "words read from banks of activation memory"),
+    Register("activation_writes", 22, "r", "parts of words, `outputs` codes each, written to activation memory"),
+    Register("weight_reads", 23, "r", "words read from weight memory"),
+    Register("weight_writes", 24, "r", "beats written to weight memory"),
+    Register("scale_reads", 25, "r", "words read from scale memory"),
+    Register("scale_writes", 26, "r", "beats written to scale memory"),
+    Register("beats_in", 27, "r", "beats taken from the input stream"),
+    Register("beats_out", 28, "r", "beats given to the output stream"),
 )
+TRAFFIC = ("activation_reads", "activation_writes", "weight_reads", "weight_writes", "scale_reads", "scale_writes", "beats_in", "beats_out")
+"""Counters of what moves, see ``golden.traffic``. Like all counters: 32 bits, since start, and beyond 2**32 from zero again."""
 BY_NAME = {r.name: r for r in REGISTERS}
 CONTROL_START, CONTROL_RESET, CONTROL_CLEAR, CONTROL_INTERRUPT_VALUE, CONTROL_INTERRUPT_WRITE = 1, 2, 4, 8, 16
 STATUS_RUNNING, STATUS_DONE, STATUS_ERROR, STATUS_INTERRUPT, STATUS_INTERRUPT_ENABLE = 1, 2, 4, 8, 16

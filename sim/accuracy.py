@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from golden.parallel import over_batches
+
 Z = 1.959964
 """Of a normal distribution: 95 % lie within."""
 
@@ -22,14 +24,14 @@ def percent(hits: int, count: int) -> float:
     return round(100 * hits / count, 4)
 
 
-def batches(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray, size: int, progress: Callable[[int], None] | None = None) -> np.ndarray:
-    """Logits (n, classes), ``size`` images at a time."""
-    found = []
-    for begin in range(0, len(images), size):
-        batch = images[begin : begin + size]
-        found.append(np.asarray(run(batch)).reshape(len(batch), -1))
+def batches(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray, size: int, progress: Callable[[int], None] | None = None,
+            processes: bool = False) -> np.ndarray:
+    """Logits (n, classes), ``size`` images at a time; ``processes``: over all cores, see :func:`golden.parallel.over_batches`."""
+    parts, found = (images[begin : begin + size] for begin in range(0, len(images), size)), []
+    for logits in over_batches(run, parts) if processes and len(images) > size else map(run, parts):
+        found.append(np.asarray(logits).reshape(len(logits), -1))
         if progress:
-            progress(len(batch))
+            progress(len(logits))
     return np.concatenate(found)
 
 

@@ -1,5 +1,6 @@
 """Speed of the golden model: the machine and the integer model against onnxruntime's float network, the same images on the same computer."""
 
+import functools
 import math
 import time
 import tracemalloc
@@ -21,7 +22,7 @@ from sim.networks import SHARED
 
 BATCH = 64
 """Images at once, of all three: bounds their memory."""
-BLOCK = 8 * BATCH
+BLOCK = 16 * BATCH
 """Images after which it is the next one's turn: what else runs on the computer slows all of them."""
 BUDGET = 5
 NETWORK, DATA, PREPROCESS = "resnet20_cifar10", "cifar10", "cifar10-resnet20"
@@ -37,14 +38,15 @@ def compiled(model: str | Path, images: np.ndarray, config: Config) -> Compiled:
 
 def runners(model: str | Path, program: Compiled) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """By name: functions from images (n, h, w, c) to outputs (n, classes), floats or codes."""
-    network, config = program.network, program.config
-    last = network.layers[-1].name
+    return {"onnxruntime, float": accuracy.onnx_runner(model)[0],
+            "integer model": functools.partial(flow.logits, program.network, config=program.config),
+            "golden machine": functools.partial(machine, program)}
 
-    def machine(images):
-        return program.run_golden(Machine(config, len(images)), network.encode(images)).codes[last].reshape(len(images), -1)
 
-    return {"onnxruntime, float": accuracy.onnx_runner(model)[0], "integer model": lambda images: flow.logits(network, images, config),
-            "golden machine": machine}
+def machine(program: Compiled, images: np.ndarray) -> np.ndarray:
+    """Output codes (n, outputs) of the golden machine, for images (n, h, w, c)."""
+    frame = program.run_golden(Machine(program.config, len(images)), program.network.encode(images))
+    return frame.codes[program.network.layers[-1].name].reshape(len(images), -1)
 
 
 def peak(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> float:
@@ -61,14 +63,18 @@ def measure(model: str | Path, program: Compiled, images: np.ndarray, console: C
     """A dictionary for each of :func:`runners`; ``ratio``: of its time to onnxruntime's. Codes of machine and integer model must be equal."""
     functions = runners(model, program)
     seconds, found = dict.fromkeys(functions, 0.0), {name: [] for name in functions}
-    for run in functions.values():
-        run(images[:BATCH])  # whatever is made once
+
+    def run(name, part, progress=None):
+        return accuracy.batches(functions[name], part, BATCH, progress, processes=not name.startswith("onnx"))
+
+    for name in functions:
+        run(name, images[:BLOCK])  # whatever is made once
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
         tasks = {name: bar.add_task(name, total=len(images)) for name in functions}
         for begin in range(0, len(images), BLOCK):
-            for name, run in functions.items():
+            for name in functions:
                 start = time.perf_counter()
-                found[name].append(accuracy.batches(run, images[begin : begin + BLOCK], BATCH, lambda done: bar.advance(tasks[name], done)))
+                found[name].append(run(name, images[begin : begin + BLOCK], lambda done: bar.advance(tasks[name], done)))
                 seconds[name] += time.perf_counter() - start
     reference = seconds["onnxruntime, float"]
     if not np.array_equal(np.concatenate(found["integer model"]), np.concatenate(found["golden machine"])):

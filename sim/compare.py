@@ -33,6 +33,9 @@ def differences(config: Config, got: Result, expected: Golden, image: int = 0) -
         for name, value in (("busy", expected.busy), *((name, int(sum(getattr(layer, name)[image] for layer in expected.layers))) for name in ("terms", "empty"))):
             if getattr(got, name) != value:
                 found.append(f"{name} {getattr(got, name)} in total, expected are {value}")
+    for name, value in expected.traffic.counters().items():
+        if got.traffic[name] != value:
+            found.append(f"{name} {got.traffic[name]}, expected are {value}")
     if got.cycles != expected.cycles:
         found.append(f"{got.cycles} cycles in total, expected are {expected.cycles}")
     return found

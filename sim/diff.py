@@ -1,13 +1,12 @@
 """``sdp diff``: where hardware and golden model part first, down to the signal."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from golden.machine import Machine
 from sdp import UserError
 from sdp.config import Config
-from sdp.encoding import decode, encode
+from sdp.encoding import encode
 from sdp.program import Command, Kind, Layer
 from sim import locate, programs, signals, timeline
 from sim.compare import differences
@@ -109,9 +108,7 @@ def _sequence(args) -> list[list[Command]]:
         return [build(args.config, [case])]
     if not args.file:
         raise UserError("give a folder that 'sdp run' made, a program file, or --case")
-    sequence, report = [decode(args.config, program) for program in programs.read(args.file)], Path(args.file) / "report.json"
-    names = iter(json.loads(report.read_text())["program_layers"] if report.is_file() else [])
-    return [programs.named(program, [next(names, c.tag) for c in program if isinstance(c, Layer)]) for program in sequence]
+    return programs.commands(args.file, args.config)
 
 
 def main(args) -> int:

@@ -6,7 +6,6 @@ import numpy as np
 
 from golden.cycles import layer_cycles
 from golden.term_select import to_signed
-from golden.weights import decode_digit
 from sdp.config import Config
 from sdp.program import Kind
 from sim.locate import Alone, Place
@@ -81,10 +80,10 @@ class Tile:
         y, x = strip // per_row, strip % per_row * c.ports + row % c.ports
         return (y, x) if y < layer.out_h and x < layer.out_w else None
 
-    def digits(self, step: int, slot: int) -> tuple[int, int]:
-        """(low, high) digit of a weight slot of the column."""
+    def digits(self, step: int, slot: int) -> tuple[np.ndarray, np.ndarray]:
+        """Bits of the (low, high) digit of a weight slot of the column."""
         bits = self.machine.weights[self.layer.weight_base + self.block * self.steps + step, self.column, slot]
-        return int(decode_digit(bits & 31)), int(decode_digit(bits >> 5))
+        return bits & 31, bits >> 5
 
     def add(self, cycle, unit, signal, value, what, **options):
         self.expected.append(Expected(cycle, unit, signal, int(value), what, **options))

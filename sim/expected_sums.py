@@ -2,6 +2,7 @@
 
 from golden.cycles import beats
 from golden.term_select import sequence
+from golden.weights import decode_digit
 from sdp.program import Kind
 from sim.expected import ARRAY, Tile
 
@@ -68,9 +69,9 @@ def convolution(tile: Tile, takes: list[int], captured: int) -> tuple[int, int]:
 def _weights(tile: Tile, step: int, begin: int) -> None:
     """The weight word of a step, as its address and as what the column sees of it."""
     c, address = tile.config, tile.layer.weight_base + tile.block * tile.steps + step
-    tile.add(begin, "convolution unit", "core.convolution.weight_address", address, f"address of the weights of step {step}")
+    tile.add(begin - 1, "convolution unit", "core.convolution.weight_address", address, f"address of the weights of step {step}")
     for slot, bits in enumerate(tile.machine.weights[address, tile.column]):
-        tile.add(begin + 1, "weight memory", "core.convolution.weights", bits, f"slot {slot} of column {tile.column} of step {step}",
+        tile.add(begin, "weight memory", "core.convolution.weights", bits, f"slot {slot} of column {tile.column} of step {step}",
                  field=((tile.column * c.word + slot) * c.slot_bits, c.slot_bits))
 
 
@@ -83,21 +84,20 @@ def _lane(tile, row, lane, step, codes, begin, takes, products, element) -> None
     for n, (value, high, index) in enumerate(sequence(codes, layer.budget)):
         cycle = takes[step * layer.budget + n] + 1
         what = f"term {n} of step {step}"
-        tile.add(cycle, "term selector", f"{selector}.term", value, what, signed=True, field=(0, 5))
+        tile.add(cycle, "term selector", f"{selector}.term", abs(value), what, field=(0, 4))
         if not value:
             continue
+        tile.add(cycle, "term selector", f"{selector}.term", value < 0, f"sign of {what}", field=(4, 1))
         tile.add(cycle, "term selector", f"{selector}.term", high, f"place of {what}", field=(5, 1))
-        tile.add(cycle, "term selector", f"{selector}.term", index, f"index of {what}", field=(6, max(1, (c.group - 1).bit_length())))
+        tile.add(cycle, "term selector", f"{selector}.term", 1 << index, f"datum of {what}, one bit for each", field=(6, c.group))
         if row != tile.place.row:
             continue
-        for digit, (name, worth) in enumerate(zip(("low", "high"), tile.digits(step, lane * c.group + index))):
-            product = value * worth << 4 * high if worth * value >= 0 else -(-value * worth << 4 * high)
+        for digit, (name, bits) in enumerate(zip(("low", "high"), tile.digits(step, lane * c.group + index))):
+            product = value * int(decode_digit(bits)) << 4 * high
             products[n][digit] += product
-            unit = f"{element}.multiplier_{lane}_{name}"
-            flag = int(worth < -8 or worth > 7)
-            tile.add(cycle, "weights", f"{unit}.nibble", worth >> 2 * flag, f"{name} digit's nibble for {what}", signed=True)
-            tile.add(cycle, "weights", f"{unit}.flag", flag, f"{name} digit's flag for {what}")
-            tile.add(cycle, "nibble multiplier", f"{unit}.product", product, f"{what} times {name} digit", signed=True)
+            unit, negative = f"{element}.multiplier_{lane}_{name}", (value < 0) ^ int(bits >> 3 & 1)
+            tile.add(cycle, "weights", f"{unit}.digit", bits, f"{name} digit for {what}")
+            tile.add(cycle, "nibble multiplier", f"{unit}.product", product - negative, f"{what} times {name} digit, less one if negative", signed=True)
 
 
 def pooling(tile: Tile, taps: list[int], captured: int) -> int:

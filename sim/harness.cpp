@@ -242,6 +242,9 @@ int main(int argc, char** argv) {
         numbers.push_back(entries);
         numbers.push_back(machine.lasts.size());
         numbers.push_back(machine.output.size());
+        for (const uint32_t address : {SDP_ACTIVATION_READS, SDP_ACTIVATION_WRITES, SDP_WEIGHT_READS, SDP_WEIGHT_WRITES, SDP_SCALE_READS,
+                                       SDP_SCALE_WRITES, SDP_BEATS_IN, SDP_BEATS_OUT})
+            numbers.push_back(machine.read(address));
         write_numbers(output, numbers);
         write_numbers(output, log);
         write_numbers(output, machine.lasts);

@@ -1,7 +1,8 @@
 """Whole programs on the simulated accelerator at full speed: a C++ loop around Verilator's model, built once per Verilog text.
 
 Files between the two, all numbers 64-bit little endian. Programs: their count, then of each its length in bytes and its bytes.
-Results: of each program ``_Header``, then four numbers per layer in the log, the places of ``last`` in the output, the output.
+Results: of each program ``_Header``, then the counters of ``sdp.registers.TRAFFIC``, four numbers per layer in the log, the places of ``last``
+in the output, the output.
 """
 
 import os
@@ -17,7 +18,7 @@ from typing import NamedTuple
 from sdp.config import Config
 from sdp.encoding import encode
 from sdp.program import Error
-from sdp.registers import LOG_FIELDS, STATUS_DONE, STATUS_ERROR, c_header
+from sdp.registers import LOG_FIELDS, STATUS_DONE, STATUS_ERROR, TRAFFIC, c_header
 from sim.build_cache import BUILD, cached_build, content_hash
 from sim.toolchain import ToolError, find_verilator, run_tool, verilator_environment, verilator_version
 
@@ -52,6 +53,7 @@ class Result:
     error : ``Error.NONE`` if the program ended well
     hung : the limit of cycles came before the end; the machine was reset afterwards
     simulated : cycles that were simulated from start to interrupt
+    traffic : the counters of ``sdp.registers.TRAFFIC``
     """
 
     outputs: bytes
@@ -66,6 +68,7 @@ class Result:
     error: Error
     hung: bool
     simulated: int
+    traffic: dict[str, int]
 
     @property
     def ok(self) -> bool:
@@ -78,11 +81,11 @@ class Harness:
     Parameters
     ----------
     verilog : path of ``accelerator.v`` or its text; made from ``config`` if left out
-    trace : build with waveforms, several times slower
+    trace : build with waveforms, several times slower; a number above 1: only of so many levels of the hierarchy
     tuned : compile twice, the second time with the profile of a training run: worth it for long simulations
     """
 
-    def __init__(self, config: Config, verilog: str | Path | None = None, build_dir: str | Path = BUILD, *, trace: bool = False, tuned: bool = False):
+    def __init__(self, config: Config, verilog: str | Path | None = None, build_dir: str | Path = BUILD, *, trace: bool | int = False, tuned: bool = False):
         self.config, self.trace = config, trace
         if verilog is None:
             from hw.accelerator import Accelerator
@@ -182,6 +185,7 @@ class Harness:
 
         for _ in range(count):
             header = _Header(*numbers(len(_Header._fields)))
+            traffic = dict(zip(TRAFFIC, numbers(len(TRAFFIC))))
             log, lasts = numbers(len(LOG_FIELDS) * header.entries), numbers(header.lasts)
             outputs = data[at : at + header.output_bytes]
             at += header.output_bytes
@@ -193,7 +197,7 @@ class Harness:
                 cycles=header.cycles, busy=header.busy, waiting=header.waiting, terms=header.terms, empty=header.empty,
                 layers=[dict(zip(LOG_FIELDS, log[i : i + len(LOG_FIELDS)])) for i in range(0, len(log), len(LOG_FIELDS))],
                 layer_count=header.layer_count, error=Error(header.error),
-                hung=not header.ended or not header.status & (STATUS_DONE | STATUS_ERROR), simulated=header.simulated,
+                hung=not header.ended or not header.status & (STATUS_DONE | STATUS_ERROR), simulated=header.simulated, traffic=traffic,
             ))
         return results
 
@@ -214,7 +218,7 @@ def _build(config, verilog, build_dir, trace, tuned):
         # Debian's GCC 12.2 counts -1 for each of eight comparisons that are added up (the counter of terms) when it vectorizes them.
         "-CFLAGS", f"-DSDP_WORD={config.word} -DSDP_LOG_LAYERS={config.log_layers} -fno-tree-slp-vectorize",
         "-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O1 OPT_GLOBAL=-O2",
-        *(["--trace-vcd"] if trace else []),
+        *(["--trace-vcd"] if trace else []), *(["--trace-depth", str(trace)] if trace > 1 else []),
     ]
     version = f"{executable} {verilator_version(executable)}"
     digest = content_hash(verilog, source.read_bytes(), c_header(), version, " ".join(arguments), str(tuned))

@@ -5,6 +5,7 @@ simulation in :mod:`sim.harness` reads. A file that is one bare program is taken
 """
 
 import dataclasses
+import json
 import struct
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sdp import UserError
 from sdp.config import Config
 from sdp.encoding import decode
 from sdp.listing import disassemble
-from sdp.program import Layer
+from sdp.program import Command, Layer
 
 
 class FileError(UserError, ValueError):
@@ -70,6 +71,18 @@ def from_model(path: str | Path, config: Config) -> tuple[list[bytes], list[str]
     images = np.random.default_rng(0).random((4, *network.input_shape), dtype=np.float32)
     compiled = flow.compile(quantize.quantize(quantize.calibrate(network, images), config), config)
     return flow.programs(compiled, compiled.network.encode(images[0])), flow.layer_names(compiled)
+
+
+def commands(path: str | Path, config: Config) -> list[list[Command]]:
+    """The programs in a file, of a folder that ``sdp run`` made, or of an ONNX model as in :func:`from_model`; layers are tagged with their names."""
+    if Path(path).suffix == ".onnx":
+        streams, names = from_model(path, config)
+    else:
+        streams, report = read(path), Path(path) / "report.json"
+        names = json.loads(report.read_text())["program_layers"] if report.is_file() else []
+    rest = iter(names)
+    sequence = [decode(config, stream) for stream in streams]
+    return [named(program, [next(rest, c.tag) for c in program if isinstance(c, Layer)]) for program in sequence]
 
 
 def main(args) -> int:

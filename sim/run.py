@@ -1,6 +1,7 @@
 """``sdp run``: a network on test data, float against integers against simulated hardware, with everything measured in one report."""
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -95,13 +96,13 @@ def report_of(name: str, config: Config, compiled, measured: Measured, chosen: f
 def measure(args, console: Console, reference, compiled, exact, chosen, test: data.Data, harness: Harness) -> Measured:
     config = args.config
     runner, fixed = accuracy.onnx_runner(args.reference or args.model)
-    kinds = {"float": (runner, fixed or BATCH), "int8": (lambda x: flow.logits(exact.network, x, config), BATCH),
-             "sdp": (lambda x: flow.logits(compiled.network, x, config), BATCH)}
+    kinds = {"float": (runner, fixed or BATCH), "int8": (functools.partial(flow.logits, exact.network, config=config), BATCH),
+             "sdp": (functools.partial(flow.logits, compiled.network, config=config), BATCH)}
     logits = {}
     with progress_bar(console) as bar:
         for kind, (run, size) in kinds.items():
             task = bar.add_task({"float": "float", "int8": "INT8", "sdp": "SDP"}[kind], total=len(test))
-            logits[kind] = accuracy.batches(run, test.images, size, lambda done: bar.advance(task, done))
+            logits[kind] = accuracy.batches(run, test.images, size, lambda done: bar.advance(task, done), processes=kind != "float")
         shown = test.images[: args.rtl_images]
         runs = []
         for text, what, count, trace in (("RTL, every layer", compiled, len(shown), True), ("RTL", compiled, len(shown), False),

@@ -47,7 +47,7 @@ def wanted(config: Config, place: Place) -> list[str]:
               "core.convolution.weight_address"]
     names += [f"core.convolution.selector_{r}_{n}.{s}" for r in range(config.rows) for n in range(config.lanes) for s in ("codes", "term")]
     names += [TAKE, CAPTURE, f"{element}.sums", f"{element}.drain", f"{ARRAY}.pe_0_{column}.drain"]
-    return names + [f"{element}.multiplier_{n}_{d}.{s}" for n in range(config.lanes) for d in ("low", "high") for s in ("nibble", "flag", "product")]
+    return names + [f"{element}.multiplier_{n}_{d}.{s}" for n in range(config.lanes) for d in ("low", "high") for s in ("digit", "product")]
 
 
 def first_wrong(config: Config, layer: Alone, place: Place, waves: Waves, first: int, last: int, near: int) -> Wrong | None:

@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from hw.accelerator import Accelerator
+from hw.dense_array import DenseArray
 from hw.verilog import export
 from sdp.config import Config, ConfigError, load
 from synth import hierarchy, mapping
 from synth.cell_library import CellLibrary, LibraryError, generic_gates, read_liberty
 from synth.yosys import YosysError, find_yosys, yosys_version
 
-TOP = "accelerator"
+TOP, DENSE = "accelerator", "dense"
 UNITS = {
     "selector": "term selectors",
     "pe": "processing elements",
@@ -29,7 +30,9 @@ UNITS = {
     "activations": "activation crossbar",
     "weights": "weight memory access",
     "scales": "scale memory access",
+    "channel_lane": "channel lanes",
     "channel": "channel unit",
+    "output_lane": "output lanes",
     "output_stage": "output stage",
     "controller": "controller",
     "drain": "drain",
@@ -61,12 +64,13 @@ class Unit:
 
 @dataclass(frozen=True)
 class Report:
-    """Areas in the unit of ``library``."""
+    """Areas in the unit of ``library``. ``dense``: that of ``hw.dense_array`` with as many rows, columns and lanes."""
 
     config: Config
     library: CellLibrary
     units: list[Unit]
     memories: list[dict]
+    dense: float
 
     @property
     def total(self) -> float:
@@ -82,6 +86,10 @@ class Report:
         return self.array / self.config.nibble_multipliers
 
     @property
+    def dense_per_multiplier(self) -> float:
+        return self.dense / self.config.nibble_multipliers
+
+    @property
     def selector_share(self) -> float:
         """The part of the array that choosing terms takes."""
         return sum(unit.area for unit in self.units if unit.name == UNITS["selector"]) / self.array
@@ -90,7 +98,7 @@ class Report:
         return {
             "config": self.config.parameters(),
             "library": self.library.name, "library_sha256": self.library.digest, "unit": self.library.unit,
-            "yosys": yosys_version(), "amaranth": importlib.metadata.version("amaranth"), "abc": mapping.ABC,
+            "yosys": yosys_version(), "amaranth": importlib.metadata.version("amaranth"), "abc": mapping.abc(self.library),
             "units": [{**asdict(unit), "area": unit.area, "share": unit.area / self.total} for unit in self.units],
             "total": self.total,
             "memories": self.memories,
@@ -98,6 +106,8 @@ class Report:
             "array": self.array,
             "nibble_multipliers": self.config.nibble_multipliers,
             "array_per_nibble_multiplier": self.per_multiplier,
+            "dense_int4_per_multiplier": self.dense_per_multiplier,
+            "ratio_to_dense_int4": self.per_multiplier / self.dense_per_multiplier,
             "selector_share_of_array": self.selector_share,
         }
 
@@ -113,6 +123,8 @@ def measure(config: Config, library: CellLibrary, verilog: str, progress=lambda 
     bodies = hierarchy.parse(verilog)
     counts = hierarchy.instances(bodies, TOP)
     mapped = mapping.map_bodies(bodies, list(counts), library, progress)
+    dense_bodies = hierarchy.parse(export(DenseArray(config), DENSE))
+    dense = mapping.map_bodies(dense_bodies, list(dense_bodies), library, progress)
     array = hierarchy.instances(bodies, f"{TOP}_convolution") if f"{TOP}_convolution" in bodies else {}
     units, memories = {}, []
     for module, number in counts.items():
@@ -127,7 +139,9 @@ def measure(config: Config, library: CellLibrary, verilog: str, progress=lambda 
             old.combinational + number * combinational, old.sequential + number * sequential, old.in_array)
         memories += [{"unit": name, "instances": number, **memory} for memory in mapped[module]["memories"]]
     present = [unit for unit in units.values() if unit.cells]
-    return Report(config, library, sorted(present, key=lambda unit: -unit.area), memories)
+    return Report(config, library, sorted(present, key=lambda unit: -unit.area), memories, sum(
+        number * count * library.area[cell] for module, number in hierarchy.instances(dense_bodies, DENSE).items()
+        for cell, count in dense[module]["cells"].items()))
 
 
 def show(report: Report, console: Console) -> None:
@@ -165,6 +179,8 @@ def show(report: Report, console: Console) -> None:
     console.print(table)
     console.print(f"array per nibble multiplier (selectors and operand registers included): {report.per_multiplier:,.1f} {unit}; "
                   f"selectors: {report.selector_share:.1%} of the array", highlight=False)
+    console.print(f"a dense INT4 array of as many rows, columns and lanes: {report.dense_per_multiplier:,.1f} {unit} per multiplier; the array of "
+                  f"terms takes {report.per_multiplier / report.dense_per_multiplier:.2f} times that", highlight=False)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -104,6 +104,8 @@ async def check(driver, machine, stream, idle=0.0, stall=0.0):
     assert np.array_equal(np.frombuffer(got, np.uint8), expected.outputs.ravel()), "output codes differ"
     assert await driver.read("layers") == len(expected.layers)
     assert await driver.read("busy") == expected.busy
+    for name, value in expected.traffic.counters().items():
+        assert await driver.read(name) == value, name
     waited = await driver.read("waiting")
     if not idle and not stall:
         assert await driver.read("cycles") == expected.cycles

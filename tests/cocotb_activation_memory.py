@@ -23,7 +23,7 @@ async def random_accesses(dut):
         memory[address] = rng.getrandbits(BITS)
         await bench.cycle(write_mask=(1 << MASKS) - 1, write_address=address, write_data=memory[address])
     await bench.cycle(write_mask=0)
-    expected, residual, read_ports = [0] * PORTS, None, set()
+    expected, residual, read_ports, moved = [0] * PORTS, None, set(), (0, 0)
     for _ in range(1200):
         # The residual is read from the half that this cycle's reads leave alone; every read of its own bank.
         read_half = rng.randrange(2)
@@ -44,10 +44,12 @@ async def random_accesses(dut):
         words = bench["data"]
         for port in range(PORTS):
             assert words >> port * BITS & (1 << BITS) - 1 == expected[port], f"cycle {bench.now}, port {port}, seed {SEED}"
+        assert (bench["reads"], bench["writes"]) == moved, f"cycle {bench.now}, seed {SEED}"
         if residual is not None:
             assert bench["residual_data"] == residual, f"cycle {bench.now}, residual, seed {SEED}"
         expected = [memory[a] if v else 0 for a, v in zip(addresses, valid)]
         residual = memory[residual_address] if residual_valid else None
+        moved = (sum(valid) + residual_valid, mask.bit_count())
         read_ports |= {(port, a % PORTS, a // half) for port, (a, v) in enumerate(zip(addresses, valid)) if v}
         for chunk in range(MASKS):
             if mask >> chunk & 1:

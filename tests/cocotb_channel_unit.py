@@ -7,7 +7,7 @@ from amaranth.lib import data
 
 from golden.channel_unit import depthwise, pool
 from golden.term_select import to_signed
-from hw.channel_unit import SUM_BITS
+from hw.channel_unit import SUM_BITS, ChannelUnit
 from hw.controller import beat_layout, step_layout
 from hw.types import Slot, layer_layout, word_layout
 from sdp.config import KERNEL_MAX
@@ -22,7 +22,10 @@ SLOTS = data.ArrayLayout(Slot, CONFIG.word)
 
 def slots(weights):
     """A word of weight memory for these bytes; the flags mean nothing here and are set at random by the caller's weights."""
-    return pack(SLOTS, [{"low": {"nibble": ((w & 15) ^ 8) - 8, "flag": w & 1}, "high": {"nibble": w >> 4, "flag": w >> 1 & 1}} for w in weights])
+    def digit(nibble, flag):
+        return {"magnitude": nibble & 7, "negative": nibble >> 3 & 1, "flag": flag & 1}
+
+    return pack(SLOTS, [{"low": digit(w, w), "high": digit(w >> 4, w >> 1)} for w in weights])
 
 
 def golden(taps, inside, kind, signed, weights):
@@ -83,10 +86,10 @@ async def windows(dut):
                     await window(bench, taps, inside, weights, gaps, rng, check, kind is Kind.DEPTHWISE)
                     ends.append(bench.now)
                     results.append(golden(taps, inside, kind, signed, weights))
-                for _ in range(3):
+                for _ in range(ChannelUnit.latency + 2):
                     await bench.cycle(step=0)
                     check()
-                assert captures == [end + 1 for end in ends], f"{kind}, seed {SEED}"
+                assert captures == [end + ChannelUnit.latency for end in ends], f"{kind}, seed {SEED}"
                 assert shown == results, f"{kind}, signed {signed}, seed {SEED}"
 
 
@@ -100,7 +103,8 @@ async def largest_windows(dut):
         total = taps * weight * (byte - 256 * signed)
         await bench.cycle(layer=pack(layer_layout(CONFIG), {"kind": kind, "in_signed": int(signed)}), step=0)
         await window(bench, [[byte] * CONFIG.word] * taps, [True] * taps, [[weight] * CONFIG.word] * taps, 0, rng, lambda: None, kind is Kind.DEPTHWISE)
-        await bench.cycle(step=0)
+        for _ in range(ChannelUnit.latency):
+            await bench.cycle(step=0)
         assert bench["captured"] == 1
         await bench.cycle()
         assert unpack(RESULT, bench["result"]) == [total] * CONFIG.word

@@ -88,7 +88,7 @@ async def layers(dut):
                 groups = [sequence(g, budget) for g in values.reshape(-1, CONFIG.group).tolist()]
                 expected_terms += [sum(g[n][0] != 0 for g in groups) for n in range(budget)]
                 assert sum(expected_terms[-budget:]) == counts.sum()
-                expected_reads.append((last_step + 2, address))
+                expected_reads.append((last_step + 1, address))
                 # Counted in the cycle after they entered the array.
                 expected_slots += range(last_step + 4, last_step + 4 + budget)
             expected_captures.append(last_step - (cycles.READ_STAGES - 1) + cycles.READ_STAGES + cycles.SELECT_STAGES + budget - 1 + cycles.CAPTURE_STAGES)

@@ -20,6 +20,10 @@ def weight_bits(high, low):
     return sum(int(slot) << 10 * n for n, slot in enumerate(slots.ravel()))
 
 
+def term_bits(value, high, index):
+    return {"magnitude": abs(value), "negative": value < 0, "high": high, "select": 1 << index}
+
+
 @cocotb.test()
 async def tiles(dut):
     rng = generator()
@@ -39,7 +43,7 @@ async def tiles(dut):
             groups = codes.reshape(CONFIG.rows, CONFIG.lanes, CONFIG.group).tolist()
             terms = [[sequence(group, budget) for group in row] for row in groups]
             for n in range(budget):
-                packed = pack(TERMS, [[dict(zip(("value", "high", "index"), lane[n])) for lane in row] for row in terms])
+                packed = pack(TERMS, [[term_bits(*lane[n]) for lane in row] for row in terms])
                 # The tile before drains meanwhile, at its own pace.
                 shift = int(bool(due) and rng.random() < 0.7)
                 await bench.cycle(terms=packed, weights=weight_bits(high, low), first=first, capture=0, shift=shift)

@@ -6,18 +6,21 @@ import cocotb
 import numpy as np
 from cocotb.triggers import Timer
 
-from golden.weights import digit_value
+from golden.weights import decode_digit
 
 
 @cocotb.test()
 async def every_product(dut):
-    value_port, high_port, nibble_port, flag_port, product_port = (
-        getattr(dut, f"nibble_multiplier__{name}") for name in ("value", "high", "nibble", "flag", "product"))
+    magnitude_port, negative_port, high_port, digit_port, product_port, carry_port = (
+        getattr(dut, f"nibble_multiplier__{name}") for name in ("magnitude", "negative_term", "high", "digit", "product", "negative"))
+    worth = decode_digit(np.arange(32, dtype=np.uint8)).tolist()
     count = 0
-    for value, high, nibble, flag in itertools.product(range(-15, 16), (0, 1), range(-8, 8), (0, 1)):
-        value_port.value, high_port.value, nibble_port.value, flag_port.value = value % 32, high, nibble % 16, flag
+    for magnitude, negative, high, digit in itertools.product(range(16), (0, 1), (0, 1), range(32)):
+        magnitude_port.value, negative_port.value, high_port.value, digit_port.value = magnitude, negative, high, digit
         await Timer(1, "ns")
-        expected = value * 16**high * int(digit_value(np.array(nibble), np.array(flag)))
-        assert int(product_port.value) == expected % (1 << 14), f"{value} high {high} times {nibble} flag {flag}: expected {expected}"
+        expected = (-1) ** negative * magnitude * 16**high * worth[digit]
+        product = int(product_port.value)
+        seen = product - (product >> 13 << 14) + int(carry_port.value)
+        assert seen == expected, f"{magnitude} negative {negative} high {high} times digit {digit}: expected {expected}, not {seen}"
         count += 1
-    assert count == 31 * 2 * 16 * 2
+    assert count == 16 * 2 * 2 * 32

@@ -26,7 +26,8 @@ async def random_cycles(dut):
     for _ in range(1500):
         if rng.random() < 0.2:
             slots = [(rng.randrange(32), rng.randrange(32)) for _ in slots]
-        terms = [{"value": rng.randint(-15, 15) * (rng.random() < 0.8), "high": rng.randrange(2), "index": rng.randrange(CONFIG.group)} for _ in range(CONFIG.lanes)]
+        terms = [{"magnitude": rng.randrange(16) * (rng.random() < 0.8), "negative": rng.randrange(2), "high": rng.randrange(2),
+                  "select": 1 << rng.randrange(CONFIG.group)} for _ in range(CONFIG.lanes)]
         first, capture, shift = (int(rng.random() < p) for p in (0.1, 0.2, 0.4))
         chain = {name: rng.randrange(-bound, bound) for name in sums}
         await bench.cycle(terms=pack(TERMS, terms), slots=sum((low | high << 5) << 10 * n for n, (low, high) in enumerate(slots)),
@@ -34,18 +35,19 @@ async def random_cycles(dut):
         assert unpack(SUMS, bench["drain"]) == drain, f"cycle {bench.now}, seed {SEED}"
         drain = dict(sums) if capture else chain if shift else drain
         for part, name in enumerate(("low", "high")):
-            products = (t["value"] * 16 ** t["high"] * VALUES[slots[lane * CONFIG.group + t["index"]][part]] for lane, t in enumerate(terms))
+            products = ((-1) ** t["negative"] * t["magnitude"] * 16 ** t["high"] * VALUES[slots[lane * CONFIG.group + t["select"].bit_length() - 1][part]]
+                        for lane, t in enumerate(terms))
             sums[name] = (0 if first else sums[name]) + sum(products)
 
 
 @cocotb.test()
 async def largest_sums(dut):
-    """As many codes of 255 times -32 (and 28) as the accumulators are made for."""
+    """As many codes of 255 times -28 (and 28) as the accumulators are made for."""
     bench = Bench(dut)
     await bench.begin(terms=0, slots=0, first=0, capture=0, shift=0, chain=0)
     least, most = (int(b) for b in encode_digit(np.array([W4_VALUES.min(), W4_VALUES.max()])))
     slots = sum((least | most << 5) << 10 * n for n in range(CONFIG.word))
-    terms = [pack(TERMS, [{"value": 15, "high": high, "index": CONFIG.group - 1}] * CONFIG.lanes) for high in (0, 1)]
+    terms = [pack(TERMS, [{"magnitude": 15, "negative": 0, "high": high, "select": 1 << CONFIG.group - 1}] * CONFIG.lanes) for high in (0, 1)]
     first = 1
     for _ in range(CONFIG.reduction // CONFIG.lanes):
         for high in (0, 1):
@@ -53,4 +55,4 @@ async def largest_sums(dut):
             first = 0
     await bench.cycle(terms=0, capture=1)
     await bench.cycle(capture=0)
-    assert unpack(SUMS, bench["drain"]) == {"low": -32 * 255 * CONFIG.reduction, "high": 28 * 255 * CONFIG.reduction}
+    assert unpack(SUMS, bench["drain"]) == {"low": -28 * 255 * CONFIG.reduction, "high": 28 * 255 * CONFIG.reduction}

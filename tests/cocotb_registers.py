@@ -8,7 +8,9 @@ from tests.bench import SEED, Bench, config, generator
 
 CONFIG = config()
 SLOTS = CONFIG.rows * CONFIG.lanes
-QUIET = {"done": 0, "fault": 0, "busy": 0, "layer_done": 0, "starved": 0, "terms": 0, "slots": 0}
+QUIET = {"done": 0, "fault": 0, "busy": 0, "layer_done": 0, "starved": 0, "terms": 0, "slots": 0, **dict.fromkeys(reg.TRAFFIC, 0)}
+WIDTHS = {name: 1 for name in reg.TRAFFIC} | {"activation_reads": 2 * CONFIG.ports, "activation_writes": CONFIG.word // CONFIG.outputs}
+"""The most that each counter of traffic counts in a cycle."""
 
 
 class Port(Bench):
@@ -208,34 +210,41 @@ async def counters_and_log(dut):
     port = Port(dut)
     await port.begin()
     for layers in (1, 3, CONFIG.log_layers, CONFIG.log_layers + 3, 2 * CONFIG.log_layers + 1):
-        totals = dict.fromkeys(("cycles", "busy", "waiting", "terms", "empty"), 0)
+        totals = dict.fromkeys(("cycles", "busy", "waiting", "terms", "empty", *reg.TRAFFIC), 0)
         part = dict.fromkeys(reg.LOG_FIELDS, 0)
         log = []
 
-        def count(busy=0, starved=0, terms=0, slots=0, **_):
+        def count(busy=0, starved=0, terms=0, slots=0, layer_done=0, **moved):
+            for name, by in moved.items():
+                totals[name] += by
             for target, names in ((totals, {"cycles": 1, "busy": busy}), (part, {"cycles": busy})):
                 for name, by in {**names, "waiting": starved, "terms": terms, "empty": slots - terms}.items():
                     target[name] += by
 
+        def draw():
+            return {name: rng.randint(0, most) for name, most in WIDTHS.items()}
+
         # What happens before the start does not count.
-        await port.idle(3, busy=1, starved=1, slots=SLOTS, terms=1)
+        await port.idle(3, busy=1, starved=1, slots=SLOTS, terms=1, **WIDTHS)
         await port.control(reg.CONTROL_START, **QUIET)
         for _ in range(layers):
             for _ in range(rng.randint(1, 12)):
                 slots = rng.choice((0, SLOTS))
-                events = {"busy": rng.randrange(2), "starved": rng.randrange(2), "slots": slots, "terms": rng.randint(0, slots)}
+                events = {"busy": rng.randrange(2), "starved": rng.randrange(2), "slots": slots, "terms": rng.randint(0, slots), **draw()}
                 await port.idle(1, **events)
                 count(**events)
-            events = {"busy": 1, "starved": rng.randrange(2), "slots": SLOTS, "terms": rng.randint(0, SLOTS), "layer_done": 1}
+            events = {"busy": 1, "starved": rng.randrange(2), "slots": SLOTS, "terms": rng.randint(0, SLOTS), "layer_done": 1, **draw()}
             await port.idle(1, **events)
             count(**events)
             log.append(dict(part))
             part = dict.fromkeys(part, 0)
             await port.idle(1, **QUIET)
             count()
-        await port.idle(1, done=1)
-        count()
-        await port.idle(5, **{**QUIET, "busy": 1, "starved": 1})
+        # What moved in the cycle before comes with the end.
+        events = draw()
+        await port.idle(1, done=1, **events)
+        count(**events)
+        await port.idle(5, **{**QUIET, **WIDTHS, "busy": 1, "starved": 1})
         await port.idle(1, **QUIET)
         assert await port.read("layers") == layers
         for name, value in totals.items():

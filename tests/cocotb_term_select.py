@@ -29,10 +29,14 @@ async def run(dut, groups, pause=0.0, gap=0.0):
     def check():
         term = unpack(TERM, bench["term"])
         if expected is None:
-            assert term["value"] == 0, f"cycle {bench.now}, seed {SEED}: a term without a take: {term}"
+            assert term["magnitude"] == 0, f"cycle {bench.now}, seed {SEED}: a term without a take: {term}"
         else:
             value, high, index = expected[1]
-            assert term == {"value": value, "high": high, "index": index}, f"cycle {bench.now}, seed {SEED}: {expected}: {term}"
+            assert term["magnitude"] == abs(value), f"cycle {bench.now}, seed {SEED}: {expected}: {term}"
+            # What else an empty term says is nobody's.
+            if value:
+                assert term == {"magnitude": abs(value), "negative": value < 0, "high": high, "select": 1 << index}, (
+                    f"cycle {bench.now}, seed {SEED}: {expected}: {term}")
 
     pending = iter(groups)
     codes, budget = next(pending)

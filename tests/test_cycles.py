@@ -12,7 +12,7 @@ from sdp.program import Kind, Layer
 from sim.random_layer import build, draw
 from tests.sizes import UNIT
 
-PIPELINE = 2 + 3 + 2 + 1 + 8  # start, read, select, capture, output, as golden.cycles describes them
+PIPELINE = 2 + 3 + 2 + 1 + 7  # start, read, select, capture, output, as golden.cycles describes them
 
 
 def layers(seed, config=UNIT):
@@ -45,7 +45,7 @@ def reference(config, layer):
         drain = config.rows * config.columns * (1 + layer.w4) // config.outputs
         depth = 3 + 2 + budget - 1 + 2  # loaded, first and last term multiplied, sums captured, drained
     else:
-        operands, step, depth, drain = 1, 1, 4, config.word // config.outputs
+        operands, step, depth, drain = 1, 1, 5, config.word // config.outputs
         tiles = -(-layer.out_channels // config.word) * layer.out_h * layer.out_w
     now, last_read, drain_ends = 2 + queue, None, None  # header register, constants, queue
     for _ in range(tiles):

@@ -53,6 +53,7 @@ def test_streams_that_wait():
     for idle, stall in ((0.5, 0), (0, 0.6), (0.9, 0.9)):
         for got, want in zip(Harness(TINY).run(streams, idle=idle, stall=stall), expected):
             assert got.ok and got.outputs == want.outputs.tobytes() and got.busy == want.busy
+            assert got.traffic == want.traffic.counters()
             assert bool(got.waiting) == bool(idle) and got.cycles >= want.cycles
 
 

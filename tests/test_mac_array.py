@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden.mac_array import convolve, windows
+from golden import mac_array
+from golden.mac_array import convolve, exact, windows
 from tests import reference
 from tests.units import everywhere, simulate
 
@@ -71,6 +72,16 @@ def test_sums_as_the_blas_yields_them(count, kind):
     image, weights = np.full((3, 1, 2, count), 255, dtype=np.int16), np.full((1, 1, count, 1), 128)
     found = convolve(image, weights, (1, 1), (0, 0), (1, 2), dtype=None)
     assert found.dtype == kind and (found == 255 * 128 * count).all() and found.shape == (3, 1, 2, 1)
+    weights = exact(weights)
+    assert weights.dtype == kind and (convolve(image.astype(np.uint8), weights, (1, 1), (0, 0), (1, 2), dtype=None) == found).all()
+
+
+@pytest.mark.parametrize("dtype", [None, np.int64])
+def test_more_images_than_columns_are_made_of_at_once(dtype, monkeypatch):
+    image, weights = operands((7, 5, 4, 3, 4), (3, 3), 8, True)
+    together = convolve(image, weights, (1, 1), (1, 1), (5, 4), dtype)
+    monkeypatch.setattr(mac_array, "_COLUMNS", 2 * 5 * 4 * 27)
+    assert (convolve(image, weights, (1, 1), (1, 1), (5, 4), dtype) == together).all()
 
 
 @given(geometries(), st.integers(0, 2**32))

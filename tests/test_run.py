@@ -26,6 +26,8 @@ def test_batches_keep_the_order():
     seen = []
     found = accuracy.batches(lambda x: x * 2, np.arange(10.0)[:, None], 4, seen.append)
     assert list(found[:, 0]) == list(range(0, 20, 2)) and seen == [4, 4, 2]
+    found = accuracy.batches(np.negative, np.arange(10.0)[:, None], 4, seen.append, processes=True)
+    assert list(found[:, 0]) == list(range(0, -10, -1)) and seen == [4, 4, 2] * 2
 
 
 def test_files_of_programs_are_read_again(tmp_path):

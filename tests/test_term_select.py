@@ -91,6 +91,15 @@ def test_keep_select_and_sequence_agree(case):
 
 
 @given(groups())
+def test_codes_without_a_sign_may_stay_bytes(case):
+    values, group, budget = abs(case[0]), *case[1:]
+    masked, counts = select(values.astype(np.uint8), budget, group)
+    wanted, wanted_counts = select(values, budget, group)
+    assert masked.dtype == np.uint8 and wanted.dtype == np.int16 and (masked == wanted).all()
+    assert counts.dtype == np.int16 and (counts == wanted_counts).all()
+
+
+@given(groups())
 def test_whole_budget_is_the_identity(case):
     values, group, _ = case
     masked, counts = select(values, 2 * group, group)

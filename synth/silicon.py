@@ -1,0 +1,208 @@
+"""``docs/silicon.md``: what the other commands measured, as tables; nothing is computed here and nothing is written by hand into it."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from sdp.config import NAMED
+
+DOCUMENT = Path("docs") / "silicon.md"
+POWER, LAYOUTS = ("small",), ("tiny", "small")
+"""Configurations whose power is measured, and those that are placed and routed."""
+SWEEP = Path("sweep") / "default" / "summary.json"
+
+
+class Missing(Exception):
+    """Files that a command has not made yet."""
+
+
+def table(columns: list[str], rows: list[list]) -> str:
+    """Markdown; all columns but the first to the right."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + "|".join(["---", *["---:"] * (len(columns) - 1)]) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]) + "\n"
+
+
+def collect(build: Path) -> dict:
+    """All reports, by what they measure and by configuration.
+
+    Raises
+    ------
+    Missing
+        With the commands that make what is not there.
+    """
+    wanted = {("area", name): f"make area CONFIG={name} LIBERTY=..." for name in NAMED}
+    wanted |= {("timing", name): f"make timing CONFIG={name} LIBERTY=..." for name in NAMED}
+    wanted |= {("power", name): f"make power CONFIG={name} LIBERTY=..." for name in POWER}
+    wanted |= {("fpga", name): f"make fpga CONFIG={name}" for name in LAYOUTS}
+    found, missing = {}, []
+    for (what, name), command in wanted.items():
+        path = build / name / f"{what}.json"
+        if path.is_file():
+            found.setdefault(what, {})[name] = json.loads(path.read_text())
+        else:
+            missing.append(command)
+    if (build / SWEEP).is_file():
+        found["sweep"] = json.loads((build / SWEEP).read_text())
+    else:
+        missing.append("make sweep")
+    found["energy"] = {path.parent.name: json.loads(path.read_text()) for path in sorted(build.glob("networks/*/energy.json"))}
+    if not found["energy"]:
+        missing.append("make networks, then sdp energy build/networks/NAME --config small")
+    if missing:
+        raise Missing("; ".join(missing))
+    if strange := [name for name, report in found["area"].items() if report["unit"] != "um2"]:
+        raise Missing(f"make area CONFIG={strange[0]} LIBERTY=... (its report is without a library)")
+    return found
+
+
+def area(reports: dict) -> str:
+    rows = [[name, f"{r['nibble_multipliers']:,}", f"{r['total'] / 1e6:.3f}", f"{r['memory_bits'] / 8192:,.0f}", f"{r['array'] / r['total']:.0%}",
+             f"{r['array_per_nibble_multiplier']:,.0f}", f"{r['selector_share_of_array']:.1%}", f"{r['dense_int4_per_multiplier']:,.0f}",
+             f"{r['ratio_to_dense_int4']:.2f}"] for name, r in reports.items()]
+    small = reports["small"]
+    units = [[u["name"], f"{u['instances']:,}", f"{u['flip_flops']:,}", f"{u['combinational']:,.0f}", f"{u['sequential']:,.0f}", f"{u['area']:,.0f}",
+              f"{u['share']:.1%}"] for u in small["units"] if u["area"] > 0.001 * small["total"]]
+    return "\n".join([
+        table(["configuration", "nibble multipliers", "logic, mm2", "memories, KiB", "array", "array per multiplier, um2", "selectors, of the array",
+               "dense INT4, um2", "array / dense"], rows),
+        "Units of `small`, um2:\n", table(["unit", "instances", "flip-flops", "combinational", "sequential", "area", "share"], units)])
+
+
+def timing(reports: dict) -> str:
+    rows = [[name, f"{r['critical_ns']:.2f}", f"{r['megahertz']:.0f}", f"{r['reference']['ns']:.2f}", f"{r['ratio']:.2f}", r["units"][0]["words"]]
+            for name, r in reports.items()]
+    units = [[unit["unit"], f"{unit['ns']:.2f}", f"{unit['ratio']:.2f}", unit["words"]] for unit in reports["small"]["units"]]
+    return "\n".join([
+        table(["configuration", "critical path, ns", "MHz", "INT8 MAC, ns", "ratio", "path: unit and ns in the order it is passed"], rows),
+        "Units of `small`:\n", table(["unit", "ns", "of the MAC", "path"], units)])
+
+
+def power(reports: dict) -> str:
+    parts = []
+    for name, r in reports.items():
+        budgets = list(r["pj_per_cycle"])
+        rows = [[unit, *(f"{r['pj_per_cycle'][b][unit]:,.1f}" for b in budgets)] for unit in r["pj_per_cycle"][budgets[0]]]
+        rows.append(["**all**", *(f"{sum(r['pj_per_cycle'][b].values()):,.1f}" for b in budgets)])
+        rows.append(["all, without glitches", *(f"{sum(r['pj_per_cycle_without_glitches'][b].values()):,.1f}" for b in budgets)])
+        rows.append([f"mW at {r['clock_mhz']:g} MHz", *(f"{sum(r['mw'][b].values()):,.1f}" for b in budgets)])
+        rows += [[f"pJ per MAC, {mode}", *(f"{r['pj_per_mac'][mode][b]:.3f}" for b in budgets)] for mode in ("w4", "w8")]
+        check = r["cross_check"]
+        parts += [f"`{name}`, {r['network']}, layers {', '.join(r['layers'])}: {r['cycles']:,} cycles of all {r['gates']:,} gates and "
+                  f"{r['flip_flops']:,} flip-flops, {r['differences']} output bits differ from the RTL. pJ per cycle by budget:\n",
+                  table(["unit", *(f"K = {b}" for b in budgets)], rows),
+                  f"Second method: OpenSTA on the {check['gates']:,} gates of {check['part']}: {sum(check['opensta_mw'].values()):.3f} mW, "
+                  f"ours {sum(check['ours_mw'].values()):.3f} mW ({check['difference_of_total']:+.1%}).\n"]
+    return "\n".join(parts)
+
+
+def energy(reports: dict) -> str:
+    rows = []
+    for name, r in reports.items():
+        for basis in ("published", "library"):
+            total = r[basis]["total"]
+            whole, parts = total["pj_total"], {part: values["value"] for part, values in total["pj"].items()}
+            rows.append([name, basis, f"{whole['value'] / 1e6:.2f}", f"{whole['low'] / 1e6:.2f} ... {whole['high'] / 1e6:.2f}",
+                         " / ".join(f"{value / whole['value']:.0%}" for value in parts.values())])
+    first = next(iter(reports.values()))
+    return table(["network", "basis", "uJ per image", "bounds", " / ".join(first["published"]["total"]["pj"])], rows) + "\n" + \
+        f"Array in the library's basis: {first['library']['array_source']}; published: {first['published']['array_source']}.\n"
+
+
+def fpga(reports: dict) -> str:
+    kinds = list(next(iter(reports.values()))["resources"])
+    rows = [[name, r["part"], *(f"{r['resources'][k]['used']:,} of {r['resources'][k]['available']:,}" for k in kinds), f"{r['fmax_mhz']:.1f}"]
+            for name, r in reports.items()]
+    return table(["configuration", "part", *kinds, "fmax, MHz"], rows)
+
+
+def sweep(found: dict) -> str:
+    columns = {"configuration": "configuration", "group": "G", "lanes": "L", "rows": "R", "columns": "C", "terms": "budget", "weights": "weights"}
+    parts = []
+    for network, r in found["networks"].items():
+        rows = [[*(row[name] for name in columns), f"{row['cycles']:,}", f"{row['area']:,.0f}", "" if row["agreement"] is None else f"{row['agreement']:.2f}"]
+                for row in r["fast"]]
+        parts += [f"{network}: front of cycles and area, among {r['rows']} points, those that agree with the float network as often as the best but for "
+                  f"{found['max_loss']:g} points:\n", table([*columns.values(), "cycles", f"area, {found['area_unit']}", "agreement, %"], rows)]
+        rows = [[name, f"{row['cycles']:,}", f"{row['area']:,.0f}", "yes" if row["on_front"] else f"no, {row['excess']:.2f} times off: {', '.join(row['beaten_by'])}"]
+                for name, row in r["shipped"].items()]
+        parts.append(table(["shipped", "cycles", f"area, {found['area_unit']}", "on the front"], rows))
+    rows = [[name, entry["configuration"], f"{entry['conv_cycles']:,}", "" if "gain" not in entry else f"{entry['gain']:.2f}",
+             "" if entry.get("kept", True) else entry["cause"]]
+            for name, entries in found["scaling"].items() for entry in entries if not entry["reason"]]
+    parts += ["Throughput on ResNet-20's convolutions when an axis doubles; at least 1.9 was asked for, and what ended it:\n",
+              table(["axis", "configuration", "cycles of convolutions", "gain of the doubling", "ended by"], rows)]
+    return "\n".join(parts)
+
+
+def tools(found: dict) -> str:
+    area_, timing_, fpga_ = found["area"]["small"], found["timing"]["small"], next(iter(found["fpga"].values()))
+    return "\n".join(f"* {line}" for line in (
+        f"library {area_['library']}, SHA-256 {area_['library_sha256'][:16]}", area_["yosys"], f"ABC: `{area_['abc']}`",
+        f"OpenSTA {timing_['sta']}", f"nextpnr {fpga_['nextpnr']}, seed {fpga_['seed']}", f"amaranth {area_['amaranth']}")) + "\n"
+
+
+TEMPLATE = """\
+# What it costs in silicon
+
+Written by `make silicon` from the reports that the other commands leave under `build/`; not by hand. Every figure is of the generated Verilog.
+
+{tools}
+## Area
+`make area CONFIG=... LIBERTY=...`: every distinct module mapped once, its area times its instances. The array is all that grows with the number of nibble
+multipliers: elements, selectors, operand and weight registers, their sequencing. Beside it a plain dense INT4 array (`hw/dense_array.py`) of as many rows,
+columns and lanes, from the same script: 4 x 4 bit, unsigned codes, the same staging and drain.
+
+{area}
+## Timing
+`make timing CONFIG=... LIBERTY=...`: OpenSTA on the netlists that area counts; ideal clock, no wires, memories with the delays of the foundry's SRAM
+(`synth/macros.py`). The measure is an INT8 multiply-accumulate with a 32-bit accumulator, mapped by the same script.
+
+{timing}
+## Power
+`make power CONFIG=... LIBERTY=...`: the mapped netlist of the whole array, every gate with its own delays, on what its ports did while the RTL ran layers of
+a real network. Each transition costs 1/2 C V^2 of the pins and wires that it drives and the internal energy of its cell; flip-flops pay for the clock, of which
+a tree with one buffer per 16 pins is included; nothing is gated.
+
+{power}
+## Energy per inference
+`sdp energy DIR`: array, memories and DRAM. The bits moved are exact: `golden/traffic.py` counts them, the machine's counters must agree in every simulation.
+What a bit costs stands with source and bounds in `synth/energy_constants.toml`, on two bases that are never mixed: as published at 45 nm, and at the library's
+130 nm with the foundry's SRAM.
+
+{energy}
+## FPGA
+`make fpga CONFIG=...`: Yosys and nextpnr for Lattice ECP5, after place and route, pins unconstrained. All memories lie in block RAM, or the command fails.
+
+{fpga}
+## Design space
+`make sweep`: `sweep.toml` says over what; results, plots and this summary lie under `build/sweep`.
+
+{sweep}
+"""
+
+
+def write(build: Path, document: Path) -> None:
+    """Raises ``Missing``, ``OSError``."""
+    found = collect(build)
+    text = TEMPLATE.format(tools=tools(found), area=area(found["area"]), timing=timing(found["timing"]), power=power(found["power"]),
+                           energy=energy(found["energy"]), fpga=fpga(found["fpga"]), sweep=sweep(found["sweep"]))
+    document.write_text(text)
+
+
+def main(args: argparse.Namespace) -> int:
+    """The command; 1 after one sentence on stderr."""
+    try:
+        write(Path("build"), DOCUMENT)
+    except Missing as missing:
+        print(f"silicon: not measured yet; run: {missing}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"silicon: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    print(DOCUMENT)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(argparse.Namespace()))
