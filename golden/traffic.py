@@ -17,8 +17,8 @@ from sdp.registers import TRAFFIC
 class Traffic:
     """Of activation memory: words read, each from one bank, by whom they are read; parts of ``outputs`` codes written, by whom.
 
-    A word outside of the image, or of a pixel past the end of a row, is not read. Of weights and scales: words read, all columns at once,
-    and beats written. ``beats_in`` includes those of the commands themselves.
+    A word outside of the image, or of a pixel past the end of a row, is not read. Of weights and scales: beats read and
+    written, where a word is read in one cycle, all its beats at once, or those that hold what is wanted. ``beats_in`` includes those of the commands themselves.
     """
 
     operand_reads: int = 0
@@ -30,7 +30,10 @@ class Traffic:
     store_reads: int = 0
     result_writes: int = 0
     load_writes: int = 0
-    weight_reads: int = 0
+    array_weight_reads: int = 0
+    """whole words, for all columns"""
+    depthwise_weight_reads: int = 0
+    """the first beats of words, which hold one weight per channel"""
     weight_writes: int = 0
     scale_reads: int = 0
     """for every cycle of the drain, those included in which nothing is written"""
@@ -44,6 +47,10 @@ class Traffic:
     @property
     def activation_reads(self) -> int:
         return self.operand_reads + self.channel_reads + self.residual_reads + self.store_reads
+
+    @property
+    def weight_reads(self) -> int:
+        return self.array_weight_reads + self.depthwise_weight_reads
 
     @property
     def activation_writes(self) -> int:
@@ -72,8 +79,9 @@ def layer_traffic(config: Config, layer: Layer) -> Traffic:
         channel_reads=0 if conv else blocks * inside,
         residual_reads=pixels * chunks if layer.residual else 0,
         result_writes=pixels * chunks,
-        weight_reads=timing.tiles * timing.steps if layer.kind in (Kind.CONV, Kind.DEPTHWISE) else 0,
-        scale_reads=timing.tiles * timing.drain)
+        array_weight_reads=timing.tiles * timing.steps * config.weight_beats if conv else 0,
+        depthwise_weight_reads=timing.tiles * timing.steps * config.depthwise_beats if layer.kind is Kind.DEPTHWISE else 0,
+        scale_reads=timing.tiles * timing.drain * config.scale_beats)
 
 
 def command_traffic(config: Config, command: Command) -> Traffic:
@@ -118,7 +126,8 @@ def moved_bits(config: Config, traffic: Traffic) -> dict[str, tuple[int, int]]:
     c = config
     return {
         "activations": (traffic.activation_reads * c.stream_bits, traffic.activation_writes * 8 * c.outputs),
-        "weights": (traffic.weight_reads * c.weight_bits, traffic.weight_writes // c.weight_beats * c.weight_bits),
-        "scales": (traffic.scale_reads * c.scale_word_bits, traffic.scale_writes // c.scale_beats * c.scale_word_bits),
+        "weights": (traffic.array_weight_reads // c.weight_beats * c.weight_bits + traffic.depthwise_weight_reads * c.stream_bits,
+                    traffic.weight_writes // c.weight_beats * c.weight_bits),
+        "scales": (traffic.scale_reads // c.scale_beats * c.scale_word_bits, traffic.scale_writes // c.scale_beats * c.scale_word_bits),
         "dram": (traffic.beats_in * c.stream_bits, traffic.beats_out * c.stream_bits),
     }

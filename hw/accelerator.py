@@ -41,7 +41,8 @@ class Core(wiring.Component):
         m.submodules.decoder = decoder = CommandDecoder(config)
         m.submodules.controller = controller = Controller(config)
         m.submodules.activations = activations = ActivationMemory(config)
-        m.submodules.weights = weights = StreamMemory(width=config.weight_bits, depth=config.weight_words, beat=config.stream_bits)
+        m.submodules.weights = weights = StreamMemory(
+            width=config.weight_bits, depth=config.weight_words, beat=config.stream_bits, few=config.depthwise_beats)
         m.submodules.scales = scales = StreamMemory(width=config.scale_word_bits, depth=config.scale_words, beat=config.stream_bits)
         m.submodules.convolution = convolution = ConvolutionUnit(config)
         m.submodules.channel = channel = ChannelUnit(config)
@@ -67,7 +68,7 @@ class Core(wiring.Component):
             activations.read.eq(controller.read),
             convolution.words.eq(activations.data), convolution.beat.eq(controller.beat), convolution.step.eq(controller.step),
             channel.word.eq(activations.data[0]), channel.beat.eq(controller.beat), channel.step.eq(controller.step), channel.ahead.eq(controller.ahead),
-            weights.read_enable.eq(convolution.weight_enable | channel.weight_enable),
+            weights.read_enable.eq(convolution.weight_enable | channel.weight_enable), weights.read_few.eq(channel.weight_enable),
             weights.read_address.eq(Mux(channel.weight_enable, channel.weight_address, convolution.weight_address)),
             convolution.weights.eq(weights.data), channel.slots.eq(weights.data[: len(channel.slots.as_value())]),
             # results
@@ -92,8 +93,8 @@ class Core(wiring.Component):
         ]
         m.d.comb += [self.activation_reads.eq(activations.reads), self.activation_writes.eq(activations.writes)]
         m.d.sync += [
-            self.weight_reads.eq(weights.read_enable), self.weight_writes.eq(weights.write_enable),
-            self.scale_reads.eq(scales.read_enable), self.scale_writes.eq(scales.write_enable),
+            self.weight_reads.eq(weights.reads), self.weight_writes.eq(weights.write_enable),
+            self.scale_reads.eq(scales.reads), self.scale_writes.eq(scales.write_enable),
             self.beats_in.eq(self.input.valid & self.input.ready), self.beats_out.eq(self.output.valid & self.output.ready),
         ]
         with m.If(decoder.read_valid):

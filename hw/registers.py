@@ -21,7 +21,8 @@ class RegisterPort(wiring.Signature):
 def event_members(config: Config) -> dict:
     """What the core tells the registers, as outputs of the core."""
     count = bits_for(config.rows * config.lanes)
-    at_once = {"activation_reads": 2 * config.ports, "activation_writes": config.word // config.outputs}
+    at_once = {"activation_reads": 2 * config.ports, "activation_writes": config.word // config.outputs,
+               "weight_reads": config.weight_beats, "scale_reads": config.scale_beats}
     return {"done": Out(1), "fault": Out(4), "busy": Out(1), "layer_done": Out(1), "starved": Out(1), "terms": Out(count), "slots": Out(count),
             **{name: Out(bits_for(at_once.get(name, 1))) for name in reg.TRAFFIC}}
 

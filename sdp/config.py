@@ -143,6 +143,11 @@ class Config:
         return math.ceil(self.weight_bits / self.stream_bits)
 
     @property
+    def depthwise_beats(self) -> int:
+        """Beats at the start of a word of weights that hold the weights of a depthwise convolution: those of its first column."""
+        return math.ceil(self.word * self.slot_bits / self.stream_bits)
+
+    @property
     def scale_beats(self) -> int:
         return math.ceil(self.scale_word_bits / self.stream_bits)
 

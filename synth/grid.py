@@ -232,7 +232,7 @@ def read(path: str | Path, base: Config, liberty: str | Path | None = None) -> G
         library = path.parent / library
     scaling = one("scaling", None, lambda v: v is None or isinstance(v, dict), "a table")
     if scaling is not None:
-        known(scaling, ("network", "budget", "weights", "doublings"), "key of scaling")
+        known(scaling, ("network", "budget", "weights", "doublings"), "scaling key")
         scaling = {"network": networks[-1].name, "budget": 0.25, "weights": weights, "doublings": 3} | scaling
         if scaling["network"] not in [network.name for network in networks]:
             scaling["network"] = networks[0].name  # an optional one that is not there
@@ -262,10 +262,10 @@ def _source(entry: dict, folder: Path, where: str) -> Source | None:
         if not isinstance(entry.get(name), str):
             raise GridError(f"{where}: a network with a model needs {name!r}, a path")
         paths[name] = (folder / entry[name]).resolve()
-        if not paths[name].is_file():
-            if entry.get("optional"):
-                return None
-            raise GridError(f"{where}: there is no file {entry[name]}")
+    if absent := [name for name, path in paths.items() if not path.is_file()]:
+        if entry.get("optional"):
+            return None
+        raise GridError(f"{where}: there is no file {entry[absent[0]]}")
     try:
         preprocessing(entry.get("preprocess", "none"))
     except DataError as error:

@@ -13,7 +13,8 @@ from sim.cocotb_runner import SimulationError
 from tests.sizes import NARROW, UNIT, WIDE
 from tests.units import simulate
 
-CLASSES = {"nibble_multiplier": "NibbleMultiplier", "processing_element": "ProcessingElement", "mac_array": "MacArray", "dense_array": "DenseArray", "operand_buffer": "OperandBuffer",
+CLASSES = {"nibble_multiplier": "NibbleMultiplier", "processing_element": "ProcessingElement", "mac_array": "MacArray", "dense_array": "DenseArray",
+           "operand_buffer": "OperandBuffer",
            "convolution_unit": "ConvolutionUnit", "channel_unit": "ChannelUnit", "output_stage": "OutputStage", "drain": "Drain",
            "controller": "Controller", "decoder": "CommandDecoder", "registers": "Registers", "activation_memory": "ActivationMemory"}
 
@@ -78,7 +79,7 @@ MUTATIONS = [
     ("registers", "registers", "(layer_counts[\"cycles\"] + 1)", "(layer_counts[\"cycles\"])", UNIT),
     ("registers", "registers", "**{name: getattr(self, name) for name in reg.TRAFFIC}", "", UNIT),
     ("stream_memory", "stream_memory", "self.write_beat == n", "self.write_beat >= n", UNIT),
-    ("stream_memory", "stream_memory", "read.en.eq(self.read_enable)", "read.en.eq(1)", UNIT),
+    ("stream_memory", "stream_memory", "read.en.eq(self.read_enable & ~self.read_few if n >= self.few else self.read_enable)", "read.en.eq(self.read_enable)", UNIT),
     ("activation_memory", "activation_memory", "8 * self.config.outputs", "8 * self.config.word", UNIT),
     ("activation_memory", "activation_memory", "read.en.eq(0)", "read.en.eq(1)", UNIT),
     ("activation_memory", "activation_memory", "sum(self.write_mask)", "self.write_mask.any()", UNIT),
@@ -97,7 +98,7 @@ def mutant(unit, file, old, new):
     if unit.startswith("term_select"):
         return lambda config: module.TermSelector(group=int(unit.rsplit("_", 1)[1]))
     if unit == "stream_memory":
-        return lambda config: module.StreamMemory(width=config.weight_bits, depth=config.weight_words, beat=config.stream_bits)
+        return lambda config: module.StreamMemory(width=config.weight_bits, depth=config.weight_words, beat=config.stream_bits, few=config.depthwise_beats)
     if unit == "nibble_multiplier":
         return lambda config: module.NibbleMultiplier()
     return getattr(module, CLASSES[unit])

@@ -77,7 +77,7 @@ def read(folder, text=COSTS):
     (COSTS + '[[networks]]\nmodel = "n.onnx"\ntest = "t"\ncalibration = "c"\noptional = true\n', "no network is there"),
     (COSTS + "[[networks]]\n[[networks]]\n", "two networks have the same name"),
     (COSTS + "[[networks]]\nonnx = 1\n", "unknown key 'onnx' of a network; there are name, model"),
-    (COSTS + "[scaling]\nrows = 3\n", "unknown key 'rows' of scaling; there are network, budget"),
+    (COSTS + "[scaling]\nrows = 3\n", "unknown scaling key 'rows'; there are network, budget"),
     (COSTS + "[scaling]\ndoublings = 0\n", "scaling: doublings = 0, but must be a whole number above 0"),
     ("= 3", ".*Invalid"),
 ])

@@ -28,7 +28,7 @@ TINY = NAMED["tiny"]
 
 def walk(config, layer: Layer) -> Traffic:
     """Output pixel by output pixel, tap by tap, word by word, as a person would read the layer; tiles from their size in pixels."""
-    counts = dict.fromkeys(("operand_reads", "channel_reads", "residual_reads", "result_writes", "weight_reads", "scale_reads"), 0)
+    counts = dict.fromkeys(("operand_reads", "channel_reads", "residual_reads", "result_writes", "array_weight_reads", "depthwise_weight_reads", "scale_reads"), 0)
     conv, weighted = layer.kind is Kind.CONV, layer.kind in (Kind.CONV, Kind.DEPTHWISE)
     size = config.columns * (1 + layer.w4) if conv else config.word
     span, length = (config.ports, config.rows // config.ports) if conv else (1, 1)
@@ -43,9 +43,11 @@ def walk(config, layer: Layer) -> Traffic:
                         counts["operand_reads" if conv else "channel_reads"] += 1
         while strips > 0:
             strips -= length
-            counts["weight_reads"] += weighted * layer.kernel_h * layer.kernel_w * (layer.in_words if conv else 1)
+            words = weighted * layer.kernel_h * layer.kernel_w * (layer.in_words if conv else 1)
+            # Ten bits per slot: those of one column, `word` slots, take 10 * word of the 8 * word bits of a beat.
+            counts["array_weight_reads" if conv else "depthwise_weight_reads"] += words * (-(-config.columns * 10 // 8) if conv else 2)
             # The drain walks all pixels and channels that a tile has room for.
-            counts["scale_reads"] += span * length * size // config.outputs
+            counts["scale_reads"] += span * length * size // config.outputs * config.scale_beats
     for _ in range(layer.out_h * layer.out_w):
         for _ in range(0, layer.out_channels, config.outputs):
             counts["result_writes"] += 1
@@ -66,8 +68,8 @@ def test_formulas_are_the_loops(config, kind):
         steps, chunks = layers.steps(config, header), [chunk for tile in layers.chunks(config, header) for row in tile for chunk in row]
         reads = sum(address is not None for *_, beats in steps for _, _, accesses in beats for address in accesses.values())
         assert found.operand_reads + found.channel_reads == reads
-        assert found.weight_reads == len(steps) * (kind in (Kind.CONV, Kind.DEPTHWISE))
-        assert (found.scale_reads, found.result_writes) == (len(chunks), sum(chunk["write"] for chunk in chunks))
+        assert found.weight_reads == len(steps) * {Kind.CONV: config.weight_beats, Kind.DEPTHWISE: 2}.get(kind, 0)
+        assert (found.scale_reads // config.scale_beats, found.result_writes) == (len(chunks), sum(chunk["write"] for chunk in chunks))
 
 
 @pytest.mark.parametrize("config", [TINY, NAMED["small"]], ids=lambda config: config.name)
@@ -111,12 +113,12 @@ def test_shares():
 
 def test_bits():
     config = NAMED["small"]
-    moved = Traffic(operand_reads=1, channel_reads=2, residual_reads=3, store_reads=4, result_writes=5, load_writes=6, weight_reads=7, weight_writes=80,
-                    scale_reads=9, scale_writes=6, beats_in=11, beats_out=12)
-    assert moved.counters() == dict(zip(TRAFFIC, (10, 11, 7, 80, 9, 6, 11, 12)))
+    moved = Traffic(operand_reads=1, channel_reads=2, residual_reads=3, store_reads=4, result_writes=5, load_writes=6, array_weight_reads=70, depthwise_weight_reads=2,
+                    weight_writes=80, scale_reads=27, scale_writes=6, beats_in=11, beats_out=12)
+    assert moved.counters() == dict(zip(TRAFFIC, (10, 11, 72, 80, 27, 6, 11, 12)))
     # Words of 128 bits, parts of 8 codes, weights of 1,280 bits in 10 beats, scales of 384 bits in 3.
     assert traffic.moved_bits(config, moved) == {
-        "activations": (1280, 704), "weights": (7 * 1280, 8 * 1280), "scales": (9 * 384, 2 * 384), "dram": (11 * 128, 12 * 128)}
+        "activations": (1280, 704), "weights": (7 * 1280 + 2 * 128, 8 * 1280), "scales": (9 * 384, 2 * 384), "dram": (11 * 128, 12 * 128)}
     assert Traffic(beats_in=2**32 + 5).counters()["beats_in"] == 5
     assert all(BY_NAME[name].access == "r" for name in TRAFFIC)
 

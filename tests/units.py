@@ -37,7 +37,7 @@ UNITS = {
     "processing_element": ProcessingElement, "mac_array": MacArray, "dense_array": DenseArray, "operand_buffer": OperandBuffer, "convolution_unit": ConvolutionUnit,
     "channel_unit": ChannelUnit, "output_stage": OutputStage, "drain": Drain, "controller": Controller, "decoder": CommandDecoder,
     "registers": Registers, "activation_memory": ActivationMemory,
-    "stream_memory": lambda config: StreamMemory(width=config.weight_bits, depth=config.weight_words, beat=config.stream_bits),
+    "stream_memory": lambda config: StreamMemory(width=config.weight_bits, depth=config.weight_words, beat=config.stream_bits, few=config.depthwise_beats),
 }
 """Name to a function that makes the unit for a configuration."""
 
