@@ -25,7 +25,7 @@ class _Nearest(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, w4):
         codes = torch.from_numpy(weights.nearest(x.detach().numpy(), w4)).to(x.dtype)
-        low, high = (-28, 28) if w4 else (-127, 127)
+        low, high = (-32, 28) if w4 else (-127, 127)
         ctx.save_for_backward((x >= low) & (x <= high))
         return codes
 

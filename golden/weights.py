@@ -1,9 +1,9 @@
-"""Weights as digits: a digit is a nibble ``n``, -7 ... 7 as sign and magnitude, and a flag ``f``, worth ``n * 4**f``.
+"""Weights as digits: a digit is a nibble ``n``, -8 ... 7, and a flag ``f``, worth ``n * 4**f``.
 
 A weight slot holds two digits (high, low). ``w8`` adds them, ``16 * high + low``, for one output channel; ``w4`` uses each as a whole
 weight of its own output channel. Both digits are signed and mean the same in both modes, so the processing element has no
-precision mode; 8 and -8, out of a nibble's reach, are twice four with the flag. Sign and magnitude take one bit less to multiply than
-two's complement, and cost no value that a weight needs.
+precision mode; 8, out of a nibble's reach, is twice four with the flag. A nibble is stored as sign and magnitude, which take one bit less to
+multiply than two's complement; a sign without a magnitude is -8.
 """
 
 import numpy as np
@@ -15,8 +15,8 @@ def digit_value(nibble: np.ndarray, flag: np.ndarray) -> np.ndarray:
     return nibble.astype(np.int16) << 2 * flag.astype(np.int16)
 
 
-W4_VALUES = np.unique([n << 2 * f for n in range(-7, 8) for f in (0, 1)])
-"""Every weight that one digit can stand for, ascending: -28 ... 28."""
+W4_VALUES = np.unique([n << 2 * f for n in range(-8, 8) for f in (0, 1)])
+"""Every weight that one digit can stand for, ascending: -32 ... 28."""
 
 
 def split_w8(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -29,20 +29,20 @@ def split_w8(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def encode_digit(values: np.ndarray) -> np.ndarray:
-    """Digit values to their 5 bits: flag, sign, magnitude. A value that both flags reach is stored with flag 0, zero without a sign."""
+    """Digit values to their 5 bits: flag, sign, magnitude. A value that both flags reach is stored with flag 0."""
     values = values.astype(np.int16)
     strange = ~np.isin(values, W4_VALUES)
     if strange.any():
         raise ValueError(f"no digit stands for {values[strange][:5].tolist()}; allowed are {W4_VALUES.tolist()}")
-    magnitude = np.abs(values)
-    flag = magnitude > 7
-    return (magnitude >> 2 * flag | (values < 0) << 3 | flag << 4).astype(np.uint8)
+    flag = (values < -8) | (values > 7)
+    nibble = np.where(flag, values >> 2, values)
+    return (np.abs(nibble) & 7 | (values < 0) << 3 | flag << 4).astype(np.uint8)
 
 
 def decode_digit(bits: np.ndarray) -> np.ndarray:
     """5 bits to the value of the digit, int16."""
-    magnitude = (bits & 7).astype(np.int16)
-    return digit_value(np.where(bits & 8, -magnitude, magnitude), bits >> 4 & 1)
+    magnitude, negative = (bits & 7).astype(np.int16), bits & 8 > 0
+    return digit_value(np.where(negative, -np.where(magnitude, magnitude, 8), magnitude), bits >> 4 & 1)
 
 
 def pack(config: Config, high: np.ndarray, low: np.ndarray) -> np.ndarray:

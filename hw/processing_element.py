@@ -13,7 +13,7 @@ from sdp.config import Config
 
 
 class NibbleMultiplier(wiring.Component):
-    """A term (-15 ... 15) times a digit's nibble (-7 ... 7), times ``4**(2 * high + flag)``, combinational.
+    """A term (-15 ... 15) times a digit's nibble (-8 ... 7), times ``4**(2 * high + flag)``, combinational.
 
     Signs are left to the adders: a negative product is the complement of its magnitude, ``product + negative`` its value, and the missing
     one goes in where an adder has a carry input to spare.
@@ -28,10 +28,11 @@ class NibbleMultiplier(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         negative = self.negative
-        small, by_flag = Signal(7), Signal(9)
+        small, by_flag, eight = Signal(7), Signal(9), Signal()
         m.d.comb += [
             negative.eq(self.negative_term ^ self.digit.negative),
-            small.eq((self.magnitude * self.digit.magnitude) ^ negative.replicate(7)),
+            eight.eq(self.digit.negative & ~self.digit.magnitude.any()),
+            small.eq((self.magnitude * self.digit.magnitude | (self.magnitude & eight.replicate(4)) << 3) ^ negative.replicate(7)),
             by_flag.eq(Mux(self.digit.flag, Cat(negative.replicate(2), small), Cat(small, negative.replicate(2)))),
             self.product.eq(Cat(Mux(self.high, Cat(negative.replicate(4), by_flag), Cat(by_flag, negative.replicate(4))), negative)),
         ]

@@ -17,7 +17,7 @@ class Code(data.Struct):
 
 
 class Digit(data.Struct):
-    """A weight digit as sign and magnitude, worth ``magnitude * 4**flag``."""
+    """A weight digit as sign and magnitude, worth ``magnitude * 4**flag``; a sign without a magnitude is -8."""
 
     magnitude: 3
     negative: 1

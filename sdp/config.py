@@ -119,8 +119,8 @@ class Config:
 
     @property
     def accumulator_bits(self) -> int:
-        """Two's complement width that holds any sum of ``reduction`` products of a code and a digit (at most 255 * 28)."""
-        return (255 * 28 * self.reduction).bit_length() + 1
+        """Two's complement width that holds any sum of ``reduction`` products of a code and a digit (at most 255 * 32)."""
+        return (255 * 32 * self.reduction).bit_length() + 1
 
     @property
     def slot_bits(self) -> int:

@@ -119,7 +119,9 @@ def pooling(tile: Tile, taps: list[int], captured: int) -> int:
                 value, seen = max(value, code) if seen else code, True
         else:
             value += code * weight
+        unit = f"core.channel.channel_lane_{lane}"
+        tile.add(cycle + 1, "channel unit", f"{unit}.tap", code * weight, f"tap {n} of channel {tile.place.channel}", signed=True)
         if seen or layer.kind is not Kind.MAX:
-            tile.add(cycle + 1, "channel unit", f"core.channel.value_{lane}", value, f"channel {tile.place.channel} after tap {n}", signed=True)
-    tile.add(captured, "channel unit", f"core.channel.value_{lane}", value, f"window of channel {tile.place.channel}", signed=True)
+            tile.add(cycle + 2, "channel unit", f"{unit}.value", value, f"channel {tile.place.channel} after tap {n}", signed=True)
+    tile.add(captured, "channel unit", f"{unit}.value", value, f"window of channel {tile.place.channel}", signed=True)
     return value

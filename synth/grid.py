@@ -60,7 +60,7 @@ class Grid:
     weights : of w4, w8: digits of all layers but the first and the last one
     images : of each test set; 0: no accuracies
     calibration : images that networks are fitted to and anything is chosen by
-    max_loss : points of agreement with the float network, on calibration images, that a configuration may lose to be worth a look
+    max_loss : points of accuracy, estimated on calibration images, that may be lost beyond exact 8 bit to be called good
     area : whether areas are measured
     scaling : network, budget, weights, doublings of the scaling experiment; none without it
     """

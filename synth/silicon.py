@@ -120,10 +120,11 @@ def sweep(found: dict) -> str:
     columns = {"configuration": "configuration", "group": "G", "lanes": "L", "rows": "R", "columns": "C", "terms": "budget", "weights": "weights"}
     parts = []
     for network, r in found["networks"].items():
-        rows = [[*(row[name] for name in columns), f"{row['cycles']:,}", f"{row['area']:,.0f}", "" if row["agreement"] is None else f"{row['agreement']:.2f}"]
-                for row in r["fast"]]
-        parts += [f"{network}: front of cycles and area, among {r['rows']} points, those that agree with the float network as often as the best but for "
-                  f"{found['max_loss']:g} points:\n", table([*columns.values(), "cycles", f"area, {found['area_unit']}", "agreement, %"], rows)]
+        rows = [[*(row[name] for name in columns), f"{row['cycles']:,}", f"{row['area']:,.0f}", f"{row['expected_loss']:.2f} +- {row['expected_error']:.2f}",
+                 f"{row['accuracy']:.2f}"] for row in r["fast"] if row["accuracy"] is not None]
+        parts += [f"{network}, {r['images']} test images: front of cycles and area among {r['rows']} points, those expected to lose at most {found['max_loss']:g} "
+                  "points beyond exact 8 bit, estimated on calibration images alone:\n",
+                  table([*columns.values(), "cycles", f"area, {found['area_unit']}", "expected loss, points", "top-1, %"], rows)]
         rows = [[name, f"{row['cycles']:,}", f"{row['area']:,.0f}", "yes" if row["on_front"] else f"no, {row['excess']:.2f} times off: {', '.join(row['beaten_by'])}"]
                 for name, row in r["shipped"].items()]
         parts.append(table(["shipped", "cycles", f"area, {found['area_unit']}", "on the front"], rows))

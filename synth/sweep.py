@@ -35,10 +35,11 @@ COLUMNS = (
     "series", "configuration", *SIZES, "nibble_multipliers", "memory_bits", "network", "budget", "terms", "weights", "reason",
     "cycles", "layer_cycles", "programs", "conv_cycles", "conv_macs", *(f"cycles_{cause}" for cause in CAUSES), "nibble_cycles_per_mac",
     "energy_nj", "energy_nj_low", "energy_nj_high", *(f"energy_nj_{part}" for part in PARTS), "energy_basis",
-    "images", "accuracy", "accuracy_low", "accuracy_high", "agreement",
+    "images", "accuracy", "accuracy_low", "accuracy_high", "expected_loss", "expected_error",
     "area", "area_unit", "array_area", "area_per_multiplier", "selector_share", *(f"area {unit}" for unit in UNITS.values()))
-"""Of the table. ``terms``: share of a group's 2 * group terms. ``accuracy``: percent of test images; ``agreement``: percent of calibration images with the
-float network's class. Cycles and nJ are per image; ``cycles`` with all transfers, ``conv_cycles`` of the convolutions alone, which ``cycles_CAUSE`` add up to."""
+"""Of the table. ``terms``: share of a group's 2 * group terms. ``accuracy``: percent of test images; ``expected_loss``: points beyond exact 8 bit,
+from calibration images alone, which decides what is good. Cycles and nJ are per image; ``cycles`` with all transfers, ``conv_cycles`` of the
+convolutions alone, which ``cycles_CAUSE`` add up to."""
 
 Step = Callable[[str, int, int], None]
 
@@ -130,7 +131,7 @@ def sweep(grid: Grid, folder: Path, *, cache: Path = CACHE, step: Step = lambda 
             row["reason"] = (seen or {"reason": "searched mixtures need images"}).get("reason", "")
         if seen and "reason" not in seen:
             row |= {"images": seen["images"], "accuracy": seen["accuracy"], "accuracy_low": seen["low"], "accuracy_high": seen["high"],
-                    "agreement": seen["agreement"]}
+                    "expected_loss": seen["expected_loss"], "expected_error": seen["expected_error"]}
         row["reason"] = row["reason"] or (seen or {}).get("reason", "")
         if not row["reason"]:
             mixture = tuple((name, *mode) for name, mode in seen["modes"].items()) if row["budget"] == SEARCHED else ()
@@ -182,8 +183,8 @@ def show(console: Console, found: dict) -> None:
     unit = found["area_unit"] or "no area"
     for network, entry in found["networks"].items():
         chosen = {row["configuration"]: row for row in entry["shipped"].values() if not row["on_front"]}
-        table = Table(title=f"{network}: fastest for their area ({unit}, logic) of those that agree with the float network on at most\n{found['max_loss']:g} points "
-                      f"of calibration images less than the best; accuracy on {found['images']:,} test images, 95 %", title_justify="left")
+        table = Table(title=f"{network}: fastest for their area ({unit}, logic) of those expected to lose at most {found['max_loss']:g} points beyond\n"
+                      f"exact 8 bit (calibration images alone); accuracy on {entry['images']:,} test images, 95 %", title_justify="left")
         for name in ("configuration", "multipliers", "budget", "weights", "cycles", "area", "energy, uJ", "accuracy, %", "off the front"):
             table.add_column(name, justify="left" if name in ("configuration", "weights") else "right")
         for row in entry["fast"]:

@@ -58,7 +58,7 @@ def _cycles_area(axes, rows, network, found):
     for row in {row["configuration"]: row for row in sorted(rows, key=lambda row: -row["cycles"]) if row["series"] == "shipped"}.values():
         axes.annotate(row["configuration"], (row["area"], row["cycles"]), xytext=(4, 4), textcoords="offset points", fontsize=8)
     axes.set(xscale="log", yscale="log", xlabel=f"area of the logic, {found['area_unit']}", ylabel="cycles per image",
-             title=f"{network}\nat most {found['max_loss']:g} points of agreement lost")
+             title=f"{network}\nat most {found['max_loss']:g} points expected to be lost")
     axes.legend(fontsize=7)
     return bool(rows)
 
@@ -72,7 +72,7 @@ def _accuracy_energy(axes, rows, network, found):
                       color=COLOURS[at % 10], alpha=0.6, label=f"group {group}")
     best = sorted(front(rows, *FRUGAL), key=lambda row: row["energy_nj"])
     axes.plot([row["energy_nj"] / 1e3 for row in best], [row["accuracy"] for row in best], "k.-", linewidth=1,
-              label="front of agreement on calibration images")
+              label="front of energy and expected loss")
     axes.set(xscale="log", xlabel=f"energy per image, uJ ({found['energy_basis']})", ylabel="top-1 on test images, %, and 95 %", title=network)
     axes.legend(fontsize=7)
     return bool(rows)

@@ -8,7 +8,7 @@ Rows = list[dict]
 DOUBLED = 1.9
 """Throughput that a doubling of rows or columns should give at least."""
 SHOWN = ("configuration", "group", "lanes", "rows", "columns", "nibble_multipliers", "network", "budget", "terms", "weights", "cycles", "area", "memory_bits",
-         "energy_nj", "accuracy", "accuracy_low", "accuracy_high", "agreement")
+         "energy_nj", "accuracy", "accuracy_low", "accuracy_high", "expected_loss", "expected_error")
 
 
 def usable(rows: Rows, network: str) -> Rows:
@@ -17,23 +17,23 @@ def usable(rows: Rows, network: str) -> Rows:
 
 
 def good(rows: Rows, max_loss: float) -> Rows:
-    """Those that agree with the float network on at most ``max_loss`` points of calibration images less than the best; all, where nothing was measured."""
-    seen = [row["agreement"] for row in rows if row.get("agreement") is not None]
-    return [row for row in rows if row.get("agreement") is not None and row["agreement"] >= max(seen) - max_loss] if seen else rows
+    """Those expected to lose at most ``max_loss`` points beyond exact 8 bit, a standard error included; all, where nothing was measured."""
+    seen = [row for row in rows if row["expected_loss"] is not None]
+    return [row for row in seen if row["expected_loss"] + row["expected_error"] <= max_loss] if seen else rows
 
 
 def front(rows: Rows, *objectives: str) -> Rows:
-    """Those on the front, all objectives small; agreement counts as what is missing of it."""
-    rows = [row for row in rows if all(row.get(name) is not None for name in objectives)]
+    """Those on the front, all objectives small."""
+    rows = [row for row in rows if all(row[name] is not None for name in objectives)]
     return [rows[at] for at in pareto.front([place(row, objectives) for row in rows])]
 
 
 def place(row: dict, objectives: tuple[str, ...]) -> tuple[float, ...]:
-    return tuple(100 - row[name] if name == "agreement" else row[name] for name in objectives)
+    return tuple(row[name] for name in objectives)
 
 
 FAST = ("cycles", "area")
-FRUGAL = ("agreement", "energy_nj")
+FRUGAL = ("expected_loss", "energy_nj")
 
 
 def scaling(rows: Rows) -> dict[str, list[dict]]:
@@ -75,16 +75,16 @@ def shown(row: dict) -> dict:
 
 
 def summary(rows: Rows, max_loss: float = 1.0) -> dict:
-    """As JSON. Per network ``fast``: the front of cycles and area among good rows, ``frugal``: that of agreement and energy; the unit of areas is
+    """As JSON. Per network ``fast``: the front of cycles and area among good rows, ``frugal``: that of expected loss and energy; the unit of areas is
     ``area_unit``; ``scaling``: see :func:`scaling`; ``impossible``: number of rows by reason."""
     reasons = [row["reason"] for row in rows if row["reason"]]
     networks = {}
     for network in dict.fromkeys(row["network"] for row in rows):
         there = usable(rows, network)
         networks[network] = {
-            "rows": len(there), "fast": [shown(row) for row in front(good(there, max_loss), *FAST)],
+            "rows": len(there), "images": max((row["images"] or 0 for row in there), default=0), "fast": [shown(row) for row in front(good(there, max_loss), *FAST)],
             "frugal": [shown(row) for row in front(there, *FRUGAL)], "shipped": shipped(rows, network, max_loss)}
     return {"max_loss": max_loss, "area_unit": next((row["area_unit"] for row in rows if row.get("area_unit")), None),
             "energy_basis": next((row["energy_basis"] for row in rows if row.get("energy_basis")), None),
-            "images": max((row.get("images") or 0 for row in rows), default=0), "networks": networks, "scaling": scaling(rows),
+            "networks": networks, "scaling": scaling(rows),
             "impossible": {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}}

@@ -3,6 +3,7 @@
 Workers compute and return; the parent alone writes, a file per result as it arrives. Whatever ends the parent, the next run computes what is missing.
 """
 
+import ast
 import functools
 import json
 import os
@@ -29,10 +30,24 @@ class Task(Protocol):
 
 
 @functools.cache
-def code(*patterns: str) -> str:
-    """Hash of the source files that match, by name and content, relative to the repository."""
-    files = sorted({path for pattern in patterns for path in ROOT.glob(pattern)})
-    return content_hash(*(part for path in files for part in (str(path.relative_to(ROOT)), path.read_bytes())))
+def code(*files: str, alone: tuple[str, ...] = ()) -> str:
+    """Hash of source files of the repository and of all of it that they import; ``alone``: of files without what they import."""
+    found, new = {ROOT / name for name in alone}, {ROOT / name for name in files}
+    while new:
+        found |= new
+        new = {path for file in new for path in _imports(file)} - found
+    return content_hash(*(part for path in sorted(found) for part in (str(path.relative_to(ROOT)), path.read_bytes())))
+
+
+def _imports(path: Path) -> set[Path]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    stems = [ROOT.joinpath(*name.split(".")) for name in names]
+    return {path for stem in stems for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()}
 
 
 @functools.cache

@@ -42,7 +42,7 @@ async def random_cycles(dut):
 
 @cocotb.test()
 async def largest_sums(dut):
-    """As many codes of 255 times -28 (and 28) as the accumulators are made for."""
+    """As many codes of 255 times -32 (and 28) as the accumulators are made for."""
     bench = Bench(dut)
     await bench.begin(terms=0, slots=0, first=0, capture=0, shift=0, chain=0)
     least, most = (int(b) for b in encode_digit(np.array([W4_VALUES.min(), W4_VALUES.max()])))
@@ -55,4 +55,4 @@ async def largest_sums(dut):
             first = 0
     await bench.cycle(terms=0, capture=1)
     await bench.cycle(capture=0)
-    assert unpack(SUMS, bench["drain"]) == {"low": -28 * 255 * CONFIG.reduction, "high": 28 * 255 * CONFIG.reduction}
+    assert unpack(SUMS, bench["drain"]) == {"low": -32 * 255 * CONFIG.reduction, "high": 28 * 255 * CONFIG.reduction}

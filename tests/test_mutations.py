@@ -29,6 +29,7 @@ MUTATIONS = [
     ("term_select_8", "term_select", "Mux(is_high, held[i].high, held[i].low)", "Mux(is_high, held[i].high, held[i].low & 7)", UNIT),
     ("term_select_4", "term_select", "Mux(self.take, key, 0)", "Mux(1, key, 0)", UNIT),
     ("nibble_multiplier", "processing_element", "self.negative_term ^ self.digit.negative", "self.negative_term | self.digit.negative", UNIT),
+    ("nibble_multiplier", "processing_element", "eight.eq(self.digit.negative & ", "eight.eq(0 & ", UNIT),
     ("term_select_4", "term_select", "(negatives & which).any()", "negatives.any()", UNIT),
     ("processing_element", "processing_element", "multipliers[-1].negative", "multipliers[0].negative", UNIT),
     ("processing_element", "processing_element", "Mux(self.first, 0, sums[name])", "sums[name]", UNIT),

@@ -143,15 +143,29 @@ def test_nothing_is_computed_twice(tmp_path, calls):
     assert (tmp_path / "out" / "results.csv").read_bytes() == (tmp_path / "again" / "results.csv").read_bytes()
     run(tmp_path, COSTS.replace("0.5]", "0.5, 1.0]"))
     assert len(calls) == TASKS + 4  # what is new alone
-    monkey = {c.budget for c in calls[TASKS:]}
-    assert monkey == {8, 16}
+    assert {task.budget for task in calls[TASKS:]} == {8, 16}
 
 
 def test_other_sources_are_other_results(tmp_path, calls, monkeypatch):
     run(tmp_path)
-    monkeypatch.setattr(sweep_tasks, "code", lambda *patterns: "another")
+    monkeypatch.setattr(sweep_tasks, "code", lambda *files, alone=(): "another")
     run(tmp_path)
     assert len(calls) == 2 * TASKS
+
+
+def test_code_is_what_is_imported(tmp_path, monkeypatch):
+    monkeypatch.setattr(task_cache, "ROOT", tmp_path)
+    (tmp_path / "p").mkdir()
+    files = {"a.py": "from p import b\n", "p/__init__.py": "", "p/b.py": "def f():\n    import p.c\n", "p/c.py": "import sys\n", "d.py": "", "e.toml": "x = 1"}
+
+    def seen(**changed):
+        for name, text in (files | changed).items():
+            (tmp_path / name).write_text(text)
+        return task_cache.code.__wrapped__("a.py", alone=("e.toml",))
+
+    first = seen()
+    assert seen(**{"d.py": "import a"}) == first == seen()
+    assert all(seen(**{name: text + "\n# changed"}) != first for name, text in files.items() if name != "d.py")
 
 
 def test_a_sweep_that_was_interrupted_goes_on(tmp_path, calls):
@@ -229,13 +243,13 @@ def test_summary_and_plots(tmp_path, monkeypatch):
     """Areas and accuracies are made up: the fronts are known."""
     monkeypatch.setattr(sweep_tasks.Area, "run", lambda task: (areas(task.config), True))
     monkeypatch.setattr(sweep_tasks.Accuracy, "run", lambda task: ({
-        "images": 50, "accuracy": 90.0 + task.budget, "low": 85.0, "high": 99.5, "agreement": 100.0 - (task.budget == 2), "modes": {}}, True))
+        "images": 50, "accuracy": 90.0 + task.budget, "low": 85.0, "high": 99.5, "expected_loss": float(task.budget == 2), "expected_error": 0.1, "modes": {}}, True))
     text = COSTS.replace("images = 0", "images = 50").replace("area = false", "area = true").replace("[0.25, 0.5]", "[0.125, 0.25]")
     rows = run(tmp_path, text.replace("images = 50", "images = 50\nmax_loss = 0.5") + "[scaling]\ndoublings = 2\n")
     found = json.loads(json.dumps(sweep_summary.summary(rows, 0.5)))
     entry = found["networks"]["digits"]
-    assert found["area_unit"] == "NAND2" and found["images"] == 50 and not found["impossible"]
-    there = [row for row in rows if row["series"] in ("grid", "shipped") and row["agreement"] == 100]
+    assert found["area_unit"] == "NAND2" and entry["images"] == 50 and not found["impossible"]
+    there = [row for row in rows if row["series"] in ("grid", "shipped") and row["expected_loss"] == 0]
     best = {(row["cycles"], row["area"]) for row in there
             if not any(o["cycles"] <= row["cycles"] and o["area"] <= row["area"] and (o["cycles"], o["area"]) != (row["cycles"], row["area"]) for o in there)}
     assert {(row["cycles"], row["area"]) for row in entry["fast"]} == best and len(best) > 1
@@ -267,7 +281,7 @@ def test_accuracy_and_area_are_those_of_the_commands(tmp_path):
     assert 0 < found["array"] < found["area"] and found["memory_bits"] >= sum(config.memory_bits().values()) - config.log_layers * 128
     seen, _ = sweep_tasks.Accuracy(Source("digits", str(DIGITS)), config, 8, False, 40, 32, 1.0).run()
     assert seen["images"] == 40 and seen["low"] < seen["accuracy"] <= seen["high"] + 1e-9 and seen["accuracy"] > 90
-    assert seen["agreement"] == 100 and set(map(tuple, seen["modes"].values())) == {(8, False)}
+    assert abs(seen["expected_loss"]) < 1 and 0 < seen["expected_error"] < 1 and set(map(tuple, seen["modes"].values())) == {(8, False)}
     cost, _ = sweep_tasks.Cost(config, Source("digits", str(DIGITS)), 8, False, (), "published").run()
     assert cost["layer_cycles"] <= cost["cycles"] and cost["energy_nj_low"] < cost["energy_nj"] < cost["energy_nj_high"]
     assert sum(cost["energy_parts"].values()) == pytest.approx(cost["energy_nj"])
@@ -275,6 +289,7 @@ def test_accuracy_and_area_are_those_of_the_commands(tmp_path):
 
 def test_cycles_are_those_of_the_compiler(tmp_path):
     """One program: cycles of layers by the formula, of the frame by the compiler's own count."""
+    assert sweep_tasks.modes(["a", "b", "c"], 8, 4, True) == {"a": (16, False), "b": (4, True), "c": (16, False)}
     config, source = NAMED["small"], Source("digits", str(DIGITS))
     cost, _ = sweep_tasks.Cost(config, source, 4, True, (), "published").run()
     calibration = sweep_tasks.skeleton(source.model, "")

@@ -15,31 +15,31 @@ CONFIGS = [*NAMED.values(), *ALL]
 
 
 def test_digit_value_of_all_digits():
-    values = {(n, f): int(digit_value(np.array([n]), np.array([f]))[0]) for n in range(-7, 8) for f in (0, 1)}
-    assert values == {(n, f): n * 4**f for n in range(-7, 8) for f in (0, 1)}
+    values = {(n, f): int(digit_value(np.array([n]), np.array([f]))[0]) for n in range(-8, 8) for f in (0, 1)}
+    assert values == {(n, f): n * 4**f for n in range(-8, 8) for f in (0, 1)}
 
 
 def test_w4_values_are_all_that_a_digit_reaches():
-    assert W4_VALUES.tolist() == sorted({n * 4**f for n in range(-7, 8) for f in (0, 1)})
-    assert (W4_VALUES.min(), W4_VALUES.max()) == (-28, 28)
+    assert W4_VALUES.tolist() == sorted({n * 4**f for n in range(-8, 8) for f in (0, 1)})
+    assert (W4_VALUES.min(), W4_VALUES.max()) == (-32, 28)
 
 
 def test_every_w4_value_round_trips_and_prefers_flag_0():
     bits = encode_digit(W4_VALUES)
     assert decode_digit(bits).tolist() == W4_VALUES.tolist()
     for value, code in zip(W4_VALUES.tolist(), bits.tolist()):
-        assert code < 32 and (code >> 4 == 0) == (-7 <= value <= 7) and code != 8
+        assert code < 32 and (code >> 4 == 0) == (-8 <= value <= 7)
 
 
 def test_every_five_bit_pattern_decodes_to_what_it_stands_for():
     for bits in range(32):
-        nibble = bits % 8 * (-1 if bits & 8 else 1)
+        nibble = -(bits % 8 or 8) if bits & 8 else bits % 8
         assert decode_digit(np.array([bits], dtype=np.uint8))[0] == nibble * (4 if bits >= 16 else 1)
 
 
-@pytest.mark.parametrize("value", sorted(set(range(-40, 40)) - {n * 4**f for n in range(-7, 8) for f in (0, 1)}))
+@pytest.mark.parametrize("value", sorted(set(range(-40, 40)) - {n * 4**f for n in range(-8, 8) for f in (0, 1)}))
 def test_other_values_are_refused(value):
-    with pytest.raises(ValueError, match=rf"^no digit stands for \[{value}\]; allowed are \[-28, .*, 28\]$"):
+    with pytest.raises(ValueError, match=rf"^no digit stands for \[{value}\]; allowed are \[-32, .*, 28\]$"):
         encode_digit(np.array([0, value]))
 
 
@@ -81,7 +81,7 @@ def test_place_of_every_slot(config):
             for slot in range(config.word):
                 bits = whole >> (column * config.word + slot) * 10 & 1023
                 for digit, value in ((bits & 31, low), (bits >> 5, high)):
-                    nibble = digit % 8 * (-1 if digit & 8 else 1)
+                    nibble = -(digit % 8 or 8) if digit & 8 else digit % 8
                     assert nibble * (4 if digit & 16 else 1) == value[word, column, slot]
         assert whole >> config.columns * config.word * 10 == 0
 
