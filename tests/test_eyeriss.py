@@ -117,6 +117,13 @@ def test_no_mapping_that_fits_is_better_than_the_one_found(case, built):
     assert product[0] <= product[1] * (1 + 1e-12)
 
 
+@pytest.mark.parametrize("layer", [layer for layer, _ in PUBLISHED["AlexNet"][1]], ids=lambda layer: layer.name)
+def test_the_mapping_found_is_no_worse_than_the_published_one(layer):
+    dense = replace(layer, zeros=0.0, out_zeros=0.0, first=True)
+    product = [sum(found.energy.values()) * found.cycles for found in (counts(dense, 4, k) for k in (search(layer, 4, True), TABLE_III[layer.name]))]
+    assert product[0] <= product[1]
+
+
 @FEW
 @given(layers() | layers(large=True), st.integers(1, 4), st.booleans(), st.floats(0, 1))
 def test_capacities_and_lower_bounds_hold(layer, batch, built, zeros):
