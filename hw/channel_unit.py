@@ -21,20 +21,20 @@ class ChannelLane(wiring.Component):
 
     Members
     -------
-    code, in_signed, weight : In; enter, first, maximum, present, seen : In, one cycle later; capture : In; result : Out, the value at ``capture``
+    code, in_signed, weight : In; enter, first, maximum, present, seen : In, one cycle later; captured : In; result : Out, the value at ``captured``
     """
 
     def __init__(self):
         super().__init__({
             "code": In(8), "in_signed": In(1), "weight": In(signed(8)),
-            "enter": In(1), "first": In(1), "maximum": In(1), "present": In(1), "seen": In(1), "capture": In(1), "result": Out(signed(SUM_BITS)),
+            "enter": In(1), "first": In(1), "maximum": In(1), "present": In(1), "seen": In(1), "captured": In(1), "result": Out(signed(SUM_BITS)),
         })
 
     def elaborate(self, platform):
         m = Module()
         # Every window begins with `first`: nothing depends on a reset.
         tap, value, result = (Signal(shape, name=name, reset_less=True) for name, shape in (
-            ("tap", signed(17)), ("value", signed(SUM_BITS)), ("captured", signed(SUM_BITS))))
+            ("tap", signed(17)), ("value", signed(SUM_BITS)), ("shown", signed(SUM_BITS))))
         m.d.comb += self.result.eq(result)
         m.d.sync += tap.eq(Cat(self.code, self.in_signed & self.code[7]).as_signed() * self.weight)
         # For a maximum, taps are codes: nine bits.
@@ -46,7 +46,7 @@ class ChannelLane(wiring.Component):
                 m.d.sync += value.eq(value + tap)
             with m.Elif(best):
                 m.d.sync += value.eq(tap)
-        with m.If(self.capture):
+        with m.If(self.captured):
             m.d.sync += result.eq(value)
         return m
 
@@ -107,6 +107,6 @@ class ChannelUnit(wiring.Component):
                 lane.code.eq(self.word[i]), lane.in_signed.eq(self.layer.in_signed),
                 lane.weight.eq(Mux(depthwise, Cat(slot.low.as_value()[:4], slot.high.as_value()[:4]), 1)),
                 lane.enter.eq(enter), lane.first.eq(step.first), lane.maximum.eq(self.layer.kind == Kind.MAX),
-                lane.present.eq(inside), lane.seen.eq(seen), lane.capture.eq(self.captured), self.result[i].eq(lane.result),
+                lane.present.eq(inside), lane.seen.eq(seen), lane.captured.eq(self.captured), self.result[i].eq(lane.result),
             ]
         return m

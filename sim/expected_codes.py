@@ -6,6 +6,10 @@ from golden.term_select import to_signed
 from hw.output_lane import SPLIT, WINDOW
 from sim.expected import Tile
 
+REGISTERS = {"combined": 1, "low_2": 2, "high_2": 2, "multiplier_2": 2, "residual_2": 2, "lower_low": 3, "lower_high": 3, "product_low": 4,
+             "product_high": 4, "window": 5, "code": 6}
+"""Of a lane, and the stage that they lead to."""
+
 
 def output(tile: Tile, captured: int, low: int, high: int) -> None:
     """The output stage, register by register, for the one code."""
@@ -26,12 +30,9 @@ def output(tile: Tile, captured: int, low: int, high: int) -> None:
     lower, upper = (combined & below) + (bias & below), (combined >> SPLIT) + (bias >> SPLIT)
     product_low, product_high = lower * multiplier + residual * layer.residual_multiplier, upper * multiplier
     total = product_low + (product_high << SPLIT)
-    for name, after, value in (
-        ("combined", 1, combined), ("low_2", 2, lower), ("high_2", 2, upper), ("multiplier_2", 2, multiplier), ("residual_2", 2, residual),
-        ("lower_low", 3, lower * (multiplier % (1 << half)) + residual * (layer.residual_multiplier % (1 << half))),
-        ("lower_high", 3, upper * (multiplier % (1 << half))), ("product_low", 4, product_low), ("product_high", 4, product_high),
-        ("window", 5, total >> layer.shift - 1 & (1 << WINDOW) - 1), ("code", 6, code & 255),
-    ):
+    values = (combined, lower, upper, multiplier, residual, lower * (multiplier % (1 << half)) + residual * (layer.residual_multiplier % (1 << half)),
+              upper * (multiplier % (1 << half)), product_low, product_high, total >> layer.shift - 1 & (1 << WINDOW) - 1, code & 255)
+    for (name, after), value in zip(REGISTERS.items(), values, strict=True):
         tile.add(cycle + after, "output stage", f"core.output_stage.output_lane_{lane}.{name}", value, f"{name} of channel {place.channel}",
                  signed=name not in ("low_2", "multiplier_2", "window", "code"))
     final = cycle + OUTPUT_STAGES - 1

@@ -67,11 +67,11 @@ def convolution(tile: Tile, takes: list[int], captured: int) -> tuple[int, int]:
 
 
 def _weights(tile: Tile, step: int, begin: int) -> None:
-    """The weight word of a step, as its address and as what the column sees of it."""
+    """The weight word of a step, as its address and as what the column sees of it, in the register behind the memory."""
     c, address = tile.config, tile.layer.weight_base + tile.block * tile.steps + step
     tile.add(begin - 1, "convolution unit", "core.convolution.weight_address", address, f"address of the weights of step {step}")
     for slot, bits in enumerate(tile.machine.weights[address, tile.column]):
-        tile.add(begin, "weight memory", "core.convolution.weights", bits, f"slot {slot} of column {tile.column} of step {step}",
+        tile.add(begin + 1, "weight memory", "core.convolution.weights", bits, f"slot {slot} of column {tile.column} of step {step}",
                  field=((tile.column * c.word + slot) * c.slot_bits, c.slot_bits))
 
 

@@ -6,7 +6,7 @@ after it in the pipeline only passes the error on. Within a cycle the list is in
 
 from dataclasses import dataclass
 
-from golden.cycles import OUTPUT_STAGES, beats, drain, layer_cycles
+from golden.cycles import CHANNEL_STAGES, OUTPUT_STAGES, READ_STAGES, beats, drain, layer_cycles
 from sdp.config import Config
 from sdp.program import Kind
 from sim import expected_codes, expected_sums
@@ -40,9 +40,9 @@ def wanted(config: Config, place: Place) -> list[str]:
     """Signals that :func:`first_wrong` reads."""
     column = place.channel % (config.block(place.layer.w4) if place.layer.kind is Kind.CONV else config.word) % config.columns
     element, lane = f"{ARRAY}.pe_{place.row}_{column}", place.channel % config.outputs
-    names = [f"core.output_stage.{name}_{lane}" for name in ("low", "high", "combined", "biased", "multiplier", "residual", "product", "residual_product",
-                                                             "total", "rounded", "code")]
-    names += ["core.output_stage.write_address", "core.output_stage.write_mask", CAPTURED, f"core.channel.value_{place.channel % config.word}"]
+    names = [f"core.output_stage.output_lane_{lane}.{name}" for name in expected_codes.REGISTERS]
+    names += [f"core.channel.channel_lane_{place.channel % config.word}.{name}" for name in ("tap", "value")]
+    names += ["core.output_stage.write_address", "core.output_stage.write_mask", CAPTURED]
     names += ["core.controller.beat", "core.controller.read", "core.activations.data", "core.channel.slots", "core.convolution.weights",
               "core.convolution.weight_address"]
     names += [f"core.convolution.selector_{r}_{n}.{s}" for r in range(config.rows) for n in range(config.lanes) for s in ("codes", "term")]
@@ -58,7 +58,7 @@ def first_wrong(config: Config, layer: Alone, place: Place, waves: Waves, first:
         return Wrong(near, "controller", "captured", "end of the tile", 1, 0)
     captured = min(pulses, key=lambda cycle: abs(cycle - near))
     tile = Tile(config, layer, place)
-    end, count = captured - 1, tile.steps
+    end, count = captured - (CHANNEL_STAGES - READ_STAGES), tile.steps
     if conv:
         takes = [cycle for cycle in waves.cycles(TAKE, first, captured - 2)][-tile.steps * layer.layer.budget :]
         if len(takes) < tile.steps * layer.layer.budget:

@@ -30,13 +30,12 @@ CASE = Case(seed=3, budget=3, channels_in=7, channels_out=5, in_h=4, in_w=5, ker
 # Module, what stands there, what is put in its place; unit and signal that are to be named, fields of the layer that shows it.
 MUTATIONS = [
     ("selector", r"(key_\w+) > (key_\w+)", r"\1 >= \2", "term selector", r"core\.convolution\.selector_\d_0\.term", {}),
-    ("multiplier", r"\{ by_flag(, negative)(\1\1\1) \}", r"{ negative, by_flag\2 }", "nibble multiplier",
-     r".*\.multiplier_0_(low|high)\.product", {}),
+    ("multiplier", r"\{ (\w+)(, negative)(\2\2\2) \}", r"{ negative, \1\3 }", "processing element", r".*\.sums", {}),
     ("output_lane", r"window\[0\] & n_\d+", "1'h0", "output stage", r"core\.output_stage\.output_lane_0\.code", {}),
     ("operands", r"- words\[15:8\]", "~ words[15:8]", "operand buffer", r"core\.convolution\.selector_\d_0\.codes", {}),
     ("activations", r"valid_0 \? word_0 : 32'\w+", "word_0", "activation memory", r"core\.activations\.data", {}),
     ("weights", r"memory_1\[read__addr\]", "memory_1[read__addr ^ 7'h01]", "weight memory", r"core\.convolution\.weights", {}),
-    ("pe", r"first \? 22'h000000 : (sums\[\d+:\d+\])", r"first ? 22'h000001 : \1", "processing element", r"core\.convolution\.array\.pe_1_\d\.sums", {}),
+    ("pe", r"first \? (\d+'h0+)0 : (sums\[\d+:\d+\])", r"first ? \g<1>1 : \2", "processing element", r"core\.convolution\.array\.pe_1_\d\.sums", {}),
     ("channel_lane", r"(\$signed\(tap\[8:0\]\)) > (\$signed\(value\[8:0\]\))", r"\1 < \2", "channel unit", r"core\.channel\.channel_lane_\d\.value",
      {"kind": 1, "channels_in": 5}),
     ("channel", r"\{ (slots\[\d+:\d+\]), (slots\[\d+:\d+\]) \}", r"{ \2, \1 }", "channel unit", r"core\.channel\.channel_lane_\d\.tap",

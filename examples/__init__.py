@@ -1,0 +1,1 @@
+"""Complete demonstrations, each with its network."""
