@@ -51,7 +51,11 @@ class TermSelector(wiring.Component):
         is_high = Signal()
         m.d.comb += is_high.eq(Cat(held[i].high for i in range(self.group)).any())
         # A binary tree of (key, which datum, one bit each); the left entry has the lower indices and wins ties.
-        level = [(Mux(is_high, held[i].high, held[i].low), Const(1, 1)) for i in range(self.group)]
+        level = []
+        for i in range(self.group):
+            key = Signal(4, name=f"key_{i}")
+            m.d.comb += key.eq(Mux(is_high, held[i].high, held[i].low))
+            level.append((key, Const(1, 1)))
         depth = 0
         while len(level) > 1:
             merged = []

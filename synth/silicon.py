@@ -13,66 +13,57 @@ POWER, LAYOUTS = ("small",), ("tiny", "small")
 SWEEP = Path("sweep") / "default" / "summary.json"
 
 
-class Missing(Exception):
-    """Files that a command has not made yet."""
-
-
 def table(columns: list[str], rows: list[list]) -> str:
     """Markdown; all columns but the first to the right."""
     lines = ["| " + " | ".join(columns) + " |", "|" + "|".join(["---", *["---:"] * (len(columns) - 1)]) + "|"]
     return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]) + "\n"
 
 
-def collect(build: Path) -> dict:
-    """All reports, by what they measure and by configuration.
-
-    Raises
-    ------
-    Missing
-        With the commands that make what is not there.
-    """
-    wanted = {("area", name): f"make area CONFIG={name} LIBERTY=..." for name in NAMED}
-    wanted |= {("timing", name): f"make timing CONFIG={name} LIBERTY=..." for name in NAMED}
-    wanted |= {("power", name): f"make power CONFIG={name} LIBERTY=..." for name in POWER}
-    wanted |= {("fpga", name): f"make fpga CONFIG={name}" for name in LAYOUTS}
-    found, missing = {}, []
-    for (what, name), command in wanted.items():
-        path = build / name / f"{what}.json"
-        if path.is_file():
-            found.setdefault(what, {})[name] = json.loads(path.read_text())
-        else:
-            missing.append(command)
+def collect(build: Path) -> tuple[dict, dict[str, list[str]]]:
+    """Reports by what they measure and by configuration, and for each kind the commands that would make what is not there."""
+    wanted = [("area", NAMED, "make area CONFIG={} LIBERTY=..."), ("timing", NAMED, "make timing CONFIG={} LIBERTY=..."),
+              ("power", POWER, "make power CONFIG={} LIBERTY=..."), ("fpga", LAYOUTS, "make fpga CONFIG={}")]
+    found, missing = {}, {}
+    for what, names, command in wanted:
+        for name in names:
+            path = build / name / f"{what}.json"
+            report = json.loads(path.read_text()) if path.is_file() else None
+            if report is None or what == "area" and report["unit"] != "um2":
+                missing.setdefault(what, []).append(command.format(name))
+            else:
+                found.setdefault(what, {})[name] = report
     if (build / SWEEP).is_file():
         found["sweep"] = json.loads((build / SWEEP).read_text())
     else:
-        missing.append("make sweep")
+        missing["sweep"] = ["make sweep"]
     found["energy"] = {path.parent.name: json.loads(path.read_text()) for path in sorted(build.glob("networks/*/energy.json"))}
     if not found["energy"]:
-        missing.append("make networks, then sdp energy build/networks/NAME --config small")
-    if missing:
-        raise Missing("; ".join(missing))
-    if strange := [name for name, report in found["area"].items() if report["unit"] != "um2"]:
-        raise Missing(f"make area CONFIG={strange[0]} LIBERTY=... (its report is without a library)")
-    return found
+        missing["energy"] = ["make networks", "python -m sdp energy build/networks/NAME --config small"]
+    return found, missing
+
+
+COLUMNS_AREA = ["configuration", "nibble multipliers", "logic, mm2", "memories, KiB", "array", "array per multiplier, um2", "selectors, of the array",
+                "dense INT4, um2", "array / dense"]
 
 
 def area(reports: dict) -> str:
     rows = [[name, f"{r['nibble_multipliers']:,}", f"{r['total'] / 1e6:.3f}", f"{r['memory_bits'] / 8192:,.0f}", f"{r['array'] / r['total']:.0%}",
              f"{r['array_per_nibble_multiplier']:,.0f}", f"{r['selector_share_of_array']:.1%}", f"{r['dense_int4_per_multiplier']:,.0f}",
              f"{r['ratio_to_dense_int4']:.2f}"] for name, r in reports.items()]
+    if "small" not in reports:
+        return table(COLUMNS_AREA, rows)
     small = reports["small"]
     units = [[u["name"], f"{u['instances']:,}", f"{u['flip_flops']:,}", f"{u['combinational']:,.0f}", f"{u['sequential']:,.0f}", f"{u['area']:,.0f}",
               f"{u['share']:.1%}"] for u in small["units"] if u["area"] > 0.001 * small["total"]]
     return "\n".join([
-        table(["configuration", "nibble multipliers", "logic, mm2", "memories, KiB", "array", "array per multiplier, um2", "selectors, of the array",
-               "dense INT4, um2", "array / dense"], rows),
+        table(COLUMNS_AREA, rows),
         "Units of `small`, um2:\n", table(["unit", "instances", "flip-flops", "combinational", "sequential", "area", "share"], units)])
 
 
 def timing(reports: dict) -> str:
     rows = [[name, f"{r['critical_ns']:.2f}", f"{r['megahertz']:.0f}", f"{r['reference']['ns']:.2f}", f"{r['ratio']:.2f}", r["units"][0]["words"]]
             for name, r in reports.items()]
-    units = [[unit["unit"], f"{unit['ns']:.2f}", f"{unit['ratio']:.2f}", unit["words"]] for unit in reports["small"]["units"]]
+    units = [[unit["unit"], f"{unit['ns']:.2f}", f"{unit['ratio']:.2f}", unit["words"]] for r in [reports.get("small")] if r for unit in r["units"]]
     return "\n".join([
         table(["configuration", "critical path, ns", "MHz", "INT8 MAC, ns", "ratio", "path: unit and ns in the order it is passed"], rows),
         "Units of `small`:\n", table(["unit", "ns", "of the MAC", "path"], units)])
@@ -137,10 +128,11 @@ def sweep(found: dict) -> str:
 
 
 def tools(found: dict) -> str:
-    area_, timing_, fpga_ = found["area"]["small"], found["timing"]["small"], next(iter(found["fpga"].values()))
-    return "\n".join(f"* {line}" for line in (
-        f"library {area_['library']}, SHA-256 {area_['library_sha256'][:16]}", area_["yosys"], f"ABC: `{area_['abc']}`",
-        f"OpenSTA {timing_['sta']}", f"nextpnr {fpga_['nextpnr']}, seed {fpga_['seed']}", f"amaranth {area_['amaranth']}")) + "\n"
+    lines = []
+    for what, names in (("area", ("library", "yosys", "abc", "amaranth")), ("timing", ("sta",)), ("fpga", ("nextpnr", "seed"))):
+        for report in list(found.get(what, {}).values())[:1]:
+            lines += [f"* {name}: {report[name]}" for name in names]
+    return "\n".join(lines) + "\n"
 
 
 TEMPLATE = """\
@@ -183,24 +175,29 @@ What a bit costs stands with source and bounds in `synth/energy_constants.toml`,
 """
 
 
-def write(build: Path, document: Path) -> None:
-    """Raises ``Missing``, ``OSError``."""
-    found = collect(build)
-    text = TEMPLATE.format(tools=tools(found), area=area(found["area"]), timing=timing(found["timing"]), power=power(found["power"]),
-                           energy=energy(found["energy"]), fpga=fpga(found["fpga"]), sweep=sweep(found["sweep"]))
-    document.write_text(text)
+def write(build: Path, document: Path) -> list[str]:
+    """Returns the commands that would make what is missing; the document says so at its place. Raises ``OSError``."""
+    found, missing = collect(build)
+
+    def section(make, what):
+        there = make(found[what]) if found.get(what) else ""
+        lacks = f"Not measured in this state: {', '.join(f'`{command}`' for command in missing[what])}.\n" if what in missing else ""
+        return "\n".join(part for part in (there, lacks) if part)
+
+    parts = {make.__name__: section(make, make.__name__) for make in (area, timing, power, energy, fpga, sweep)}
+    document.write_text(TEMPLATE.format(tools=tools(found), **parts))
+    return [command for commands in missing.values() for command in commands]
 
 
 def main(args: argparse.Namespace) -> int:
     """The command; 1 after one sentence on stderr."""
     try:
-        write(Path("build"), DOCUMENT)
-    except Missing as missing:
-        print(f"silicon: not measured yet; run: {missing}", file=sys.stderr)
-        return 1
+        missing = write(Path("build"), DOCUMENT)
     except OSError as error:
         print(f"silicon: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
+    for command in missing:
+        print(f"not measured: {command}")
     print(DOCUMENT)
     return 0
 

@@ -10,6 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from hw.dense_array import dense_accumulator_bits
 from hw.verilog import export
 from sdp.config import load
 from synth import area, hierarchy, mapping, yosys
@@ -122,13 +123,16 @@ def test_known_bodies_are_not_mapped_again(verilog, fresh, monkeypatch):
 
 
 def test_command(verilog, fresh, monkeypatch, capsys):
-    monkeypatch.setattr(area, "export", lambda *_: verilog)
+    monkeypatch.setattr(area, "export", lambda component, name: verilog if name == area.TOP else export(component, name))
     monkeypatch.setattr(area, "Accelerator", lambda _: None)
     monkeypatch.setattr(area.Report, "array", property(lambda self: self.total))  # this top has none
     assert area.main(argparse.Namespace(config="tiny", liberty=None, out=fresh)) == 0
     said = json.loads((fresh / "tiny" / "area.json").read_text())
     assert said["unit"] == "NAND2" and said["memory_bits"] == 128 and said["yosys"].startswith("Yosys")
     assert said["total"] == pytest.approx(sum(unit["area"] for unit in said["units"]))
+    elements = 30 * 2 * dense_accumulator_bits(load("tiny")) * 2  # flip-flops of sums and drain alone, of 6 rows and 5 columns
+    assert said["dense_int4_per_multiplier"] * 180 > elements * 6
+    assert said["ratio_to_dense_int4"] == pytest.approx(said["array_per_nibble_multiplier"] / said["dense_int4_per_multiplier"])
     out = capsys.readouterr().out
     assert "processing elements" in out and str(fresh / "tiny" / "area.json") in out
 

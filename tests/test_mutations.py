@@ -49,18 +49,20 @@ MUTATIONS = [
     ("convolution_unit", "convolution_unit", "self.captured.eq(finished)", "self.captured.eq(ends & current.last)", UNIT),
     ("convolution_unit", "convolution_unit", "& (self.layer.kind == Kind.CONV)", "", UNIT),
     ("convolution_unit", "convolution_unit", "self.weight_enable.eq(loading.valid)", "self.weight_enable.eq(take)", UNIT),
-    ("channel_unit", "channel_unit", "code > value", "code >= 0", UNIT),
-    ("channel_unit", "channel_unit", "seen & ~self.step.first", "seen", UNIT),
+    ("channel_unit", "channel_unit", "tap[:9].as_signed()", "tap[:8].as_signed()", UNIT),
+    ("channel_unit", "channel_unit", "seen & ~step.first", "seen", UNIT),
     ("channel_unit", "channel_unit", "with m.If(self.captured):", "with m.If(1):", UNIT),
-    ("output_stage", "output_stage", "- Mux(layer.ties_even, ~odd, total[-1])", "", UNIT),
-    ("output_stage", "output_stage", "~odd, total[-1])", "~odd, 0)", UNIT),
-    ("output_stage", "output_stage", "Mux(layer.ties_even, ~odd, total[-1])", "total[-1]", UNIT),
-    ("output_stage", "output_stage", "Mux(layer.ties_even, ~odd", "Mux(layer.ties_even, odd", UNIT),
-    ("output_stage", "output_stage", "total[1:] & half", "total[2:] & half", UNIT),
-    ("output_stage", "output_stage", "high << 4", "high << 3", UNIT),
-    ("output_stage", "output_stage", "layer.residual_signed & byte[7]", "byte[7]", UNIT),
-    ("output_stage", "output_stage", "shifted > layer.clamp_high", "shifted > layer.clamp_high + 1", UNIT),
-    ("output_stage", "output_stage", "shifted < layer.clamp_low", "shifted < layer.clamp_low - 1", UNIT),
+    ("output_stage", "output_lane", "window[0] & (sticky | Mux(layer.ties_even, window[1], ~negative))", "window[0]", UNIT),
+    ("output_stage", "output_lane", "Mux(layer.ties_even, window[1], ~negative)", "~negative", UNIT),
+    ("output_stage", "output_lane", "Mux(layer.ties_even, window[1], ~negative)", "Mux(layer.ties_even, ~window[1], ~negative)", UNIT),
+    ("output_stage", "output_lane", "wide[:by].any()", "wide[1:by].any()", UNIT),
+    ("output_stage", "output_lane", "wide[width - 1 :] ^ sign.replicate(len(wide) - width + 1)", "wide[width:] ^ sign.replicate(len(wide) - width)", UNIT),
+    ("output_stage", "output_lane", "self.high << 4", "self.high << 3", UNIT),
+    ("output_stage", "output_lane", "register(SPLIT + 1,", "register(SPLIT,", UNIT),
+    ("output_stage", "output_lane", "addend_3 + (lower >> half)", "(lower >> half)", UNIT),
+    ("output_stage", "output_lane", "layer.residual_signed & self.residual[7]", "self.residual[7]", UNIT),
+    ("output_stage", "output_lane", "rounded > layer.clamp_high", "rounded > layer.clamp_high + 1", UNIT),
+    ("output_stage", "output_lane", "rounded < layer.clamp_low", "rounded < layer.clamp_low - 1", UNIT),
     ("output_stage", "output_stage", "Mux(layer.w4, 0, sums.high)", "sums.high", WIDE),
     ("drain", "drain", "x + in_strip < layer.out_w", "x + in_strip <= layer.out_w", UNIT),
     ("drain", "drain", "here.channel < layer.out_channels", "here.channel <= layer.out_channels", UNIT),
@@ -102,6 +104,11 @@ def mutant(unit, file, old, new):
         return lambda config: module.StreamMemory(width=config.weight_bits, depth=config.weight_words, beat=config.stream_bits, few=config.depthwise_beats)
     if unit == "nibble_multiplier":
         return lambda config: module.NibbleMultiplier()
+    if file == "output_lane":
+        stage = types.ModuleType("mutant_output_stage")
+        exec(compile(Path(original.__file__).with_name("output_stage.py").read_text(), "output_stage.py", "exec"), stage.__dict__)
+        stage.OutputLane = module.OutputLane
+        return stage.OutputStage
     return getattr(module, CLASSES[unit])
 
 
