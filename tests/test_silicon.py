@@ -1,0 +1,41 @@
+"""The silicon report holds what was measured, and names the command for what was not."""
+
+import json
+
+from sdp.config import NAMED
+from synth import silicon
+
+
+def area(total, unit="um2"):
+    return {"unit": unit, "nibble_multipliers": 256, "total": total, "memory_bits": 8192 * 3, "array": total / 2, "array_per_nibble_multiplier": 4321.0,
+            "selector_share_of_array": 0.0625, "dense_int4_per_multiplier": 3000.0, "ratio_to_dense_int4": 1.44, "library": "some_library", "yosys": "Yosys 9",
+            "abc": "map", "amaranth": "0.5", "units": [{"name": "processing elements", "instances": 64, "flip_flops": 7, "combinational": 10.0, "sequential": 20.0,
+                                                         "area": total / 4, "share": 0.25}]}
+
+
+def put(folder, name, what, report):
+    (folder / name).mkdir(exist_ok=True)
+    (folder / name / f"{what}.json").write_text(json.dumps(report))
+
+
+def test_nothing_was_measured(tmp_path):
+    missing = silicon.write(tmp_path, tmp_path / "silicon.md")
+    text = (tmp_path / "silicon.md").read_text()
+    assert missing[: len(NAMED)] == [f"make area CONFIG={name} LIBERTY=..." for name in NAMED] and "make sweep" in missing
+    assert text.count("Not measured in this state") == 6 and all(f"`{command}`" in text for command in missing)
+
+
+def test_what_was_measured_is_there(tmp_path):
+    put(tmp_path, "small", "area", area(2e6))
+    put(tmp_path, "tiny", "area", area(1e6, "NAND2"))  # without a library: does not count
+    missing = silicon.write(tmp_path, tmp_path / "silicon.md")
+    text = (tmp_path / "silicon.md").read_text()
+    assert "make area CONFIG=tiny LIBERTY=..." in missing and "make area CONFIG=small LIBERTY=..." not in missing
+    assert "| small | 256 | 2.000 | 3 | 50% | 4,321 | 6.2% | 3,000 | 1.44 |" in text and "| tiny |" not in text
+    assert "| processing elements | 64 | 7 | 10 | 20 | 500,000 | 25.0% |" in text and "* library: some_library" in text
+
+
+def test_unwritable(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert silicon.main(None) == 1
+    assert capsys.readouterr().err == "silicon: cannot write docs/silicon.md: No such file or directory\n"
