@@ -2,9 +2,7 @@
 
 import argparse
 import importlib.metadata
-import json
 import re
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,10 +12,11 @@ from rich.table import Table
 from hw.accelerator import Accelerator
 from hw.dense_array import DenseArray
 from hw.verilog import export
-from sdp.config import Config, ConfigError, load
-from synth import hierarchy, mapping
-from synth.cell_library import CellLibrary, LibraryError, generic_gates, read_liberty
-from synth.yosys import YosysError, find_yosys, yosys_version
+from sdp.config import Config, load
+from synth import output
+from synth.cells import hierarchy, mapping
+from synth.cells.cell_library import CellLibrary, generic_gates, read_liberty
+from synth.cells.yosys import find_yosys, yosys_version
 
 TOP, DENSE = "accelerator", "dense"
 UNITS = {
@@ -184,34 +183,16 @@ def show(report: Report, console: Console) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """The command: ``args.config`` (a ``Config``, or what ``sdp.config.load`` takes), ``args.liberty`` (path or None), ``args.out``
-    (folder of the builds, default ``build``). Returns the exit code, 1 after one sentence on stderr."""
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    try:
-        config = args.config if isinstance(args.config, Config) else load(args.config)
-        library = read_liberty(args.liberty) if args.liberty else generic_gates()
-        find_yosys()
-        folder = Path(args.out or "build") / config.name
-        folder.mkdir(parents=True, exist_ok=True)
-        with console.status(f"{config.name}: writing Verilog") as status:
-            verilog = export(Accelerator(config), TOP)
-
-            def progress(done, of, name, seconds):
-                if console.is_terminal:
-                    status.update(f"{config.name}: mapped {done} of {of} modules; {name}, {seconds:.0f} s")
-                else:
-                    print(f"[{done}/{of}] {name}: {seconds:.1f} s", flush=True)
-
-            status.update(f"{config.name}: mapping")
-            report = measure(config, library, verilog, progress)
-        path = folder / "area.json"
-        path.write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    except (ConfigError, LibraryError, YosysError) as error:
-        print(f"area: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"area: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
+    """The command: ``args.config`` (a ``Config``, or what ``sdp.config.load`` takes), ``args.liberty`` (path or None), ``args.out`` (folder of the
+    builds, default ``build``). Returns the exit code; raises ``UserError``."""
+    console = output.console(140)
+    config = args.config if isinstance(args.config, Config) else load(args.config)
+    library = read_liberty(args.liberty) if args.liberty else generic_gates()
+    find_yosys()
+    folder = output.made(Path(args.out or "build") / config.name)
+    with output.mapping_progress(console, config.name) as progress:
+        report = measure(config, library, export(Accelerator(config), TOP), progress)
+    path = output.save(folder / "area.json", report.as_json())
     show(report, console)
     print(path)
     return 0

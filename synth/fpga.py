@@ -6,7 +6,6 @@ is nextpnr's, for the slowest speed grade, after routing; one seed is one sample
 
 import argparse
 import json
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -20,12 +19,13 @@ from hw.accelerator import Accelerator
 from hw.verilog import export
 from hw.verilog_ports import flat_ports
 from sdp import UserError
-from sdp.config import Config, ConfigError, load
-from synth import ecp5
+from sdp.config import Config, load
+from synth import output
 from synth.area import unit_name
-from synth.harness import harness
-from synth.nextpnr import NextpnrError, find_nextpnr, nextpnr_version, run_nextpnr
-from synth.yosys import YosysError, find_yosys, yosys_version
+from synth.cells.yosys import find_yosys, yosys_version
+from synth.ecp5 import synthesis
+from synth.ecp5.harness import harness
+from synth.ecp5.nextpnr import find_nextpnr, nextpnr_version, run_nextpnr
 
 MODULE, TOP = "accelerator", "harness"
 DEVICES = {"25k": "LFE5U-25F", "45k": "LFE5U-45F", "85k": "LFE5U-85F"}
@@ -76,7 +76,7 @@ class Report:
     device: str
     seed: int
     frequency: float
-    synthesis: ecp5.Synthesis
+    mapped: synthesis.Synthesis
     utilization: dict[str, dict[str, int]]
     fmax: float
     path: dict
@@ -86,13 +86,13 @@ class Report:
     def units(self) -> list[dict]:
         """What the modules of one name take in all, without what they instantiate; the largest first."""
         units = {}
-        for module, cells in self.synthesis.cells.items():
+        for module, cells in self.mapped.cells.items():
             name = "ports (harness)" if module == TOP else unit_name(module)
             unit = units.setdefault(name, dict.fromkeys(("instances", "luts", "flip_flops", "dsps", "block_rams"), 0))
-            instances = self.synthesis.instances[module]
+            instances = self.mapped.instances[module]
             unit["instances"] += instances
-            unit["luts"] += instances * sum(number * cells[kind] for kind, number in ecp5.LUTS.items())
-            for key, kind in (("flip_flops", "TRELLIS_FF"), ("dsps", "MULT18X18D"), ("block_rams", ecp5.RAM)):
+            unit["luts"] += instances * sum(number * cells[kind] for kind, number in synthesis.LUTS.items())
+            for key, kind in (("flip_flops", "TRELLIS_FF"), ("dsps", "MULT18X18D"), ("block_rams", synthesis.RAM)):
                 unit[key] += instances * cells[kind]
         return sorted(({"name": name, **unit} for name, unit in units.items() if any(list(unit.values())[1:])), key=lambda unit: -unit["luts"])
 
@@ -103,7 +103,7 @@ class Report:
             "yosys": yosys_version(), "nextpnr": nextpnr_version(),
             "resources": {RESOURCES[kind]: self.utilization[kind] for kind in RESOURCES},
             "fmax_mhz": self.fmax, "target_mhz": self.frequency, "slowest_path": self.path,
-            "units": self.units, "memories": [asdict(memory) for memory in self.synthesis.memories],
+            "units": self.units, "memories": [asdict(memory) for memory in self.mapped.memories],
             "seconds": self.seconds,
         }
 
@@ -114,17 +114,17 @@ def measure(name: str, verilog: str, ports: dict[str, tuple[int, str]], folder: 
 
     Raises
     ------
-    FpgaError, ecp5.MappingError, YosysError, NextpnrError
+    FpgaError, synthesis.MappingError, YosysError, NextpnrError
         One sentence each.
     """
     with steps("synthesis"):
-        synthesis = ecp5.synthesize(verilog + harness(MODULE, ports, TOP), TOP, folder, unchecked)
+        mapped = synthesis.synthesize(verilog + harness(MODULE, ports, TOP), TOP, folder, unchecked)
     with steps("packing"):
         device = _fitting(name, folder, device)
     with steps(f"place and route for {DEVICES[device]}"):
         result = _nextpnr(folder, device, "--seed", f"{seed}", "--freq", f"{frequency}", "--timing-allow-fail", "--log", "nextpnr.log")
     (clock,) = result["fmax"].values()
-    return Report(name, device, seed, frequency, synthesis, result["utilization"], clock["achieved"], slowest(result), dict(steps.seconds))
+    return Report(name, device, seed, frequency, mapped, result["utilization"], clock["achieved"], slowest(result), dict(steps.seconds))
 
 
 def slowest(report: dict) -> dict:
@@ -176,7 +176,7 @@ def show(report: Report, console: Console) -> None:
     table = Table(title="Memories", title_justify="left")
     for heading, justify in (("memory", "left"), ("instances", "right"), ("words x bits", "right"), ("made of", "left")):
         table.add_column(heading, justify=justify)
-    for memory in report.synthesis.memories:
+    for memory in report.mapped.memories:
         made_of = ", ".join(f"{number} {kind}" for kind, number in memory.cells.items()) or "flip-flops"
         table.add_row(f"{unit_name(memory.module)}: {memory.name}", f"{memory.instances}", f"{memory.words:,} x {memory.bits}", made_of)
     console.print(table)
@@ -188,30 +188,21 @@ def show(report: Report, console: Console) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """The command: ``args.config`` (a ``Config``, or what ``sdp.config.load`` takes), ``args.device`` (of ``DEVICES``, or None for the smallest
-    that fits), ``args.seed``, ``args.frequency`` in MHz, ``args.out`` (folder of the builds). Returns the exit code, 1 after one sentence on stderr."""
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    try:
-        config = args.config if isinstance(args.config, Config) else load(args.config)
-        if args.device and args.device not in DEVICES:
-            raise FpgaError(f"device {args.device!r} is none of {', '.join(DEVICES)}")
-        find_yosys(), find_nextpnr()
-        folder = Path(args.out or "build") / config.name
-        (folder / "fpga").mkdir(parents=True, exist_ok=True)
-        steps = Steps(console)
-        with steps("Verilog"):
-            component = Accelerator(config)
-            verilog = export(component, MODULE)
-        report = measure(config.name, verilog, flat_ports(component), folder / "fpga", device=args.device, seed=args.seed,
-                         frequency=args.frequency, unchecked=UNCHECKED, steps=steps)
-        path = folder / "fpga.json"
-        path.write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    except (ConfigError, FpgaError, ecp5.MappingError, NextpnrError, YosysError) as error:
-        print(f"fpga: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"fpga: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
+    that fits), ``args.seed``, ``args.frequency`` in MHz, ``args.out`` (folder of the builds). Returns the exit code; raises ``UserError``."""
+    console = output.console(140)
+    config = args.config if isinstance(args.config, Config) else load(args.config)
+    if args.device and args.device not in DEVICES:
+        raise FpgaError(f"device {args.device!r} is none of {', '.join(DEVICES)}")
+    find_yosys(), find_nextpnr()
+    folder = output.made(Path(args.out or "build") / config.name)
+    work, steps = output.made(folder / "fpga"), Steps(console)
+    with steps("Verilog"):
+        component = Accelerator(config)
+        verilog = export(component, MODULE)
+    report = measure(config.name, verilog, flat_ports(component), work, device=args.device, seed=args.seed, frequency=args.frequency,
+                     unchecked=UNCHECKED, steps=steps)
+    path = output.save(folder / "fpga.json", report.as_json())
     show(report, console)
-    for made in (path, folder / "fpga" / "netlist.json", folder / "fpga" / "nextpnr.log"):
-        print(made)
+    for file in (path, work / "netlist.json", work / "nextpnr.log"):
+        print(file)
     return 0

@@ -5,7 +5,6 @@ import argparse
 import importlib.metadata
 import json
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +22,14 @@ from sdp.config import Config, load
 from sim import data, flow
 from sim.build_cache import content_hash
 from sim.harness import Harness
-from synth import activity, cell_model, gate_sim, hierarchy, mapping, netlist, power_check, switching
+from synth import output
 from synth.area import TOP, UNITS, unit_name
-from synth.cell_library import CellLibrary, read_liberty
-from synth.opensta import sta_version
-from synth.switching import PARTS
-from synth.yosys import find_yosys, yosys_version
+from synth.cells import hierarchy, mapping
+from synth.cells.cell_library import CellLibrary, read_liberty
+from synth.cells.yosys import find_yosys, yosys_version
+from synth.gate_level import activity, cell_model, gate_sim, netlist, power_check, switching
+from synth.gate_level.switching import PARTS
+from synth.sta.opensta import sta_version
 
 ARRAY, ARRAY_PATH = f"{TOP}_convolution", "core.convolution"
 """The unit that is measured: elements, selectors, operands, their sequencing; and its place in the machine."""
@@ -262,8 +263,8 @@ def show(found: dict, console: Console) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """The command; 1 after one sentence on stderr."""
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    """The command; raises ``UserError``."""
+    console = output.console(140)
     config = args.config if isinstance(args.config, Config) else load(args.config)
     if not args.liberty:
         raise PowerError("--liberty is missing: energies come from a cell library")
@@ -271,21 +272,16 @@ def main(args: argparse.Namespace) -> int:
     cell_model.read(library)
     find_yosys()
     sta_version()
-    folder = Path(args.out or "build") / config.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with console.status(config.name) as status:
-            def progress(text):
-                if console.is_terminal:
-                    status.update(f"{config.name}: {text}")
-                else:
-                    print(text, flush=True)
+    folder = output.made(Path(args.out or "build") / config.name)
+    with console.status(config.name) as status:
+        def progress(text):
+            if console.is_terminal:
+                status.update(f"{config.name}: {text}")
+            else:
+                print(text, flush=True)
 
-            found = report(config, library, args.clock or CLOCK, workload(args), progress)
-        path = folder / "power.json"
-        path.write_text(json.dumps(found, indent=1) + "\n")
-    except OSError as error:
-        raise PowerError(f"cannot write {error.filename}: {error.strerror}") from None
+        found = report(config, library, args.clock or CLOCK, workload(args), progress)
+    path = output.save(folder / "power.json", found)
     show(found, console)
     print(path)
     return 0

@@ -1,16 +1,21 @@
 """``docs/silicon.md``: what the other commands measured, as tables; nothing is computed here and nothing is written by hand into it."""
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
+from sdp import UserError
 from sdp.config import NAMED
+from synth import output
 
 DOCUMENT = Path("docs") / "silicon.md"
 POWER, LAYOUTS = ("small",), ("tiny", "small")
 """Configurations whose power is measured, and those that are placed and routed."""
 SWEEP = Path("sweep") / "default" / "summary.json"
+
+
+class SiliconError(UserError):
+    """Nothing to write about."""
 
 
 def table(columns: list[str], rows: list[list]) -> str:
@@ -151,7 +156,7 @@ for the weights, without which the memory's delay would stand before the multipl
 {area}
 ## Timing
 `make timing CONFIG=... LIBERTY=...`: OpenSTA on the netlists that area counts; ideal clock, no wires, memories with the delays of the foundry's SRAM
-(`synth/macros.py`). The measure is an INT8 multiply-accumulate with a 32-bit accumulator, mapped by the same script.
+(`synth/cells/macros.py`). The measure is an INT8 multiply-accumulate with a 32-bit accumulator, mapped by the same script.
 
 {timing}
 ## Power
@@ -178,8 +183,10 @@ What a bit costs stands with source and bounds in `synth/energy_constants.toml`,
 
 
 def write(build: Path, document: Path) -> list[str]:
-    """Returns the commands that would make what is missing; the document says so at its place. Raises ``OSError``."""
+    """Returns the commands that would make what is missing; the document says so at its place. Raises ``UserError``, if nothing is there as well."""
     found, missing = collect(build)
+    if not any(found.values()):
+        raise SiliconError(f"nothing was measured: there is no report under {build}; the first one comes from {next(iter(missing.values()))[0]}")
 
     def section(make, what):
         there = make(found[what]) if found.get(what) else ""
@@ -187,16 +194,20 @@ def write(build: Path, document: Path) -> list[str]:
         return "\n".join(part for part in (there, lacks) if part)
 
     parts = {make.__name__: section(make, make.__name__) for make in (area, timing, power, energy, fpga, sweep)}
-    document.write_text(TEMPLATE.format(tools=tools(found), **parts))
+    output.made(document.parent)
+    try:
+        document.write_text(TEMPLATE.format(tools=tools(found), **parts))
+    except OSError as error:
+        raise output.OutputError(f"cannot write {error.filename}: {error.strerror}") from None
     return [command for commands in missing.values() for command in commands]
 
 
-def main(args: argparse.Namespace) -> int:
+def main() -> int:
     """The command; 1 after one sentence on stderr."""
     try:
         missing = write(Path("build"), DOCUMENT)
-    except OSError as error:
-        print(f"silicon: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
+    except UserError as error:
+        print(f"silicon: {error}", file=sys.stderr)
         return 1
     for command in missing:
         print(f"not measured: {command}")
@@ -205,4 +216,4 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(argparse.Namespace()))
+    sys.exit(main())

@@ -19,14 +19,14 @@ from rich.table import Table
 
 from sdp import UserError
 from sdp.config import Config
-from synth import sweep_plots
 from synth.area import UNITS
-from synth.cell_library import generic_gates, read_liberty
-from synth.grid import SEARCHED, WEIGHTS, Candidate, Grid, GridError, Source, derive, read, series, terms
-from synth.sweep_summary import DOUBLED, summary
-from synth.sweep_tasks import CAUSES, Accuracy, Area, Cost
-from synth.task_cache import compute
-from synth.yosys import find_yosys
+from synth.cells.cell_library import generic_gates, read_liberty
+from synth.cells.yosys import find_yosys
+from synth.space import plots
+from synth.space.grid import SEARCHED, WEIGHTS, Candidate, Grid, GridError, Source, derive, read, series, terms
+from synth.space.summary import DOUBLED, summary
+from synth.space.task_cache import compute
+from synth.space.tasks import CAUSES, Accuracy, Area, Cost
 
 CACHE = Path("build") / "sweep" / "cache"
 SIZES = ("group", "lanes", "rows", "columns", "ports", "outputs")
@@ -236,7 +236,7 @@ def main(args) -> int:
         return 130
     found = summary(rows, grid.max_loss)
     (folder / "summary.json").write_text(json.dumps(found, indent=1) + "\n")
-    made = [folder / "results.csv", folder / "summary.json", *sweep_plots.write(rows, found, folder)]
+    made = [folder / "results.csv", folder / "summary.json", *plots.write(rows, found, folder)]
     show(console, found)
     for path in made:
         console.print(f"made {path}", highlight=False)

@@ -6,9 +6,7 @@ is the shortest clock period that it allows, setup included, in ns; a path belon
 """
 
 import argparse
-import json
 import re
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,13 +16,14 @@ from rich.table import Table
 
 from hw.accelerator import Accelerator
 from hw.verilog import export
-from sdp.config import Config, ConfigError, load
-from synth import hierarchy, macros, mapping
+from sdp.config import Config, load
+from synth import output
 from synth.area import TOP, unit_name
-from synth.cell_library import CellLibrary, LibraryError, read_liberty
-from synth.opensta import PERIOD, Session, TimingError, find_sta, sta_version
-from synth.reference import IntegerMac
-from synth.yosys import YosysError, find_yosys, yosys_version
+from synth.cells import hierarchy, macros, mapping
+from synth.cells.cell_library import CellLibrary, read_liberty
+from synth.cells.yosys import find_yosys, yosys_version
+from synth.sta.opensta import PERIOD, Session, TimingError, find_sta, sta_version
+from synth.sta.reference import IntegerMac
 
 REFERENCE = "mac"
 ASSUMPTIONS = {
@@ -32,7 +31,7 @@ ASSUMPTIONS = {
     "wires": "none; no cell drives more than half of its max_capacitance",
     "inputs": "change with the clock's edge, delay 0", "outputs": "stand at the clock's edge, delay 0",
     "memories": f"clock to output {', '.join(f'{ns} ns ({words} words)' for words, ns in macros.CLOCK_TO_OUTPUT)}, setup {macros.SETUP} ns: "
-                "foundry's SRAM for sg13g2, typical corner (synth/macros.py)",
+                "foundry's SRAM for sg13g2, typical corner (synth/cells/macros.py)",
 }
 
 
@@ -163,37 +162,21 @@ def show(report: Report, console: Console) -> None:
     table.add_row("INT8 multiply-accumulate", f"{report.reference.ns:.2f}", "1.00", report.reference.words)
     console.print(table)
     console.print(f"machine: {report.machine.ns:.2f} ns, {1000 / report.machine.ns:.0f} MHz, {report.ratio:.2f} times an INT8 multiply-accumulate; "
-                  "ideal clock, memories as the foundry's SRAM (synth/macros.py)", highlight=False)
+                  "ideal clock, memories as the foundry's SRAM (synth/cells/macros.py)", highlight=False)
 
 
 def main(args: argparse.Namespace) -> int:
-    """The command: ``args.config``, ``args.liberty``, ``args.out`` as for ``synth.area``. Returns the exit code, 1 after one sentence on stderr."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    try:
-        config = args.config if isinstance(args.config, Config) else load(args.config)
-        if not args.liberty:
-            raise TimingError("delays come from a cell library: name one with --liberty FILE.lib (make timing LIBERTY=FILE.lib)")
-        library = read_liberty(args.liberty)
-        find_sta()
-        find_yosys()
-        folder = Path(args.out or "build") / config.name
-        folder.mkdir(parents=True, exist_ok=True)
-        with console.status(f"{config.name}: mapping") as status:
-            def progress(done, of, name, seconds):
-                if console.is_terminal:
-                    status.update(f"{config.name}: mapped {done} of {of} modules; {name}, {seconds:.0f} s")
-                else:
-                    print(f"[{done}/{of}] {name}: {seconds:.1f} s", flush=True)
-
-            report = measure(config, library, progress)
-        path = folder / "timing.json"
-        path.write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    except (ConfigError, LibraryError, YosysError, TimingError) as error:
-        print(f"timing: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"timing: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
+    """The command: ``args.config``, ``args.liberty``, ``args.out`` as for ``synth.area``. Returns the exit code; raises ``UserError``."""
+    console = output.console(160)
+    config = args.config if isinstance(args.config, Config) else load(args.config)
+    if not args.liberty:
+        raise TimingError("delays come from a cell library: name one with --liberty FILE.lib (make timing LIBERTY=FILE.lib)")
+    library = read_liberty(args.liberty)
+    find_sta(), find_yosys()
+    folder = output.made(Path(args.out or "build") / config.name)
+    with output.mapping_progress(console, config.name) as progress:
+        report = measure(config, library, progress)
+    path = output.save(folder / "timing.json", report.as_json())
     show(report, console)
     print(path)
     return 0

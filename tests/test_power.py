@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 from sdp.config import load
-from synth import area, cell_model, gate_sim, liberty, mapping, netlist, opensta, power, power_check, switching
-from synth.activity import Trace
-from synth.cell_library import LibraryError, read_liberty
+from synth import area, power
+from synth.cells import liberty, mapping
+from synth.cells.cell_library import LibraryError, read_liberty
+from synth.gate_level import cell_model, gate_sim, netlist, power_check, switching
+from synth.gate_level.activity import Trace
+from synth.output import OutputError
+from synth.sta import opensta
 
 TABLE = """(grid) {{ index_1 ("0.1, 0.3"); index_2 ("0.001, 0.1"); values ("{0}, {1}", "{2}, {3}"); }}"""
 
@@ -267,7 +271,7 @@ def test_missing_tool(tmp_path, monkeypatch):
 def test_unwritable_folder_and_model_without_data(tmp_path):
     (tmp_path / "made.lib").write_text(LIBERTY)
     (tmp_path / "file").write_text("")
-    with pytest.raises(power.PowerError, match=r"^cannot write .*: Not a directory$"):
+    with pytest.raises(OutputError, match=r"^cannot write .*: Not a directory$"):
         power.main(_arguments(tmp_path, out=tmp_path / "file"))
     with pytest.raises(power.PowerError, match=r"^--model needs --test and --calibration, npz files as for 'sdp run'$"):
         power.main(_arguments(tmp_path, model=tmp_path / "x.onnx"))

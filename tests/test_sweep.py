@@ -20,9 +20,10 @@ from golden.cycles import layer_cycles
 from sdp.__main__ import main
 from sdp.config import NAMED, Config
 from sdp.program import Kind
-from synth import grid, pareto, sweep, sweep_plots, sweep_summary, sweep_tasks, task_cache
-from synth.cell_library import generic_gates
-from synth.grid import DIGITS, GridError, Source
+from synth import sweep
+from synth.cells.cell_library import generic_gates
+from synth.space import grid, pareto, plots, summary, task_cache, tasks
+from synth.space.grid import DIGITS, GridError, Source
 
 ROOT = Path(__file__).parents[1]
 AXES = "[axes]\ngroup = [4, 8]\nlanes = [2]\nrows = [4, 8]\ncolumns = [8]\n"
@@ -113,12 +114,12 @@ def test_derived_fields():
 @pytest.mark.parametrize("config", [*NAMED.values(), Config(name="x", rows=32, columns=32, ports=2, outputs=2)], ids=lambda c: c.name)
 @pytest.mark.parametrize("w4", [False, True])
 def test_causes_add_up(config, w4):
-    calibration = sweep_tasks.skeleton(str(DIGITS), "")
+    calibration = tasks.skeleton(str(DIGITS), "")
     names = [layer.name for layer in quantize.quantize(calibration, config).layers if layer.kind is Kind.CONV]
-    network = quantize.quantize(calibration, config, sweep_tasks.modes(names, config.group, 3, w4))
+    network = quantize.quantize(calibration, config, tasks.modes(names, config.group, 3, w4))
     for layer in network.layers:
         if layer.kind is Kind.CONV:
-            found = sweep_tasks.causes(config, layer)
+            found = tasks.causes(config, layer)
             assert sum(found.values()) == pytest.approx(schedule.cycles(config, layer)) and min(found.values()) >= -1e-6
             assert found["used"] == pytest.approx(layer.macs * layer.budget / config.group * (1 if layer.w4 else 2) / config.nibble_multipliers)
 
@@ -126,8 +127,8 @@ def test_causes_add_up(config, w4):
 @pytest.fixture
 def calls(monkeypatch):
     """Costs that were computed, in this process."""
-    found, run = [], sweep_tasks.Cost.run
-    monkeypatch.setattr(sweep_tasks.Cost, "run", lambda task: found.append(task) or run(task))
+    found, run = [], tasks.Cost.run
+    monkeypatch.setattr(tasks.Cost, "run", lambda task: found.append(task) or run(task))
     return found
 
 
@@ -148,7 +149,7 @@ def test_nothing_is_computed_twice(tmp_path, calls):
 
 def test_other_sources_are_other_results(tmp_path, calls, monkeypatch):
     run(tmp_path)
-    monkeypatch.setattr(sweep_tasks, "code", lambda *files, alone=(): "another")
+    monkeypatch.setattr(tasks, "code", lambda *files, alone=(): "another")
     run(tmp_path)
     assert len(calls) == 2 * TASKS
 
@@ -241,12 +242,12 @@ def areas(config):
 
 def test_summary_and_plots(tmp_path, monkeypatch):
     """Areas and accuracies are made up: the fronts are known."""
-    monkeypatch.setattr(sweep_tasks.Area, "run", lambda task: (areas(task.config), True))
-    monkeypatch.setattr(sweep_tasks.Accuracy, "run", lambda task: ({
+    monkeypatch.setattr(tasks.Area, "run", lambda task: (areas(task.config), True))
+    monkeypatch.setattr(tasks.Accuracy, "run", lambda task: ({
         "images": 50, "accuracy": 90.0 + task.budget, "low": 85.0, "high": 99.5, "expected_loss": float(task.budget == 2), "expected_error": 0.1, "modes": {}}, True))
     text = COSTS.replace("images = 0", "images = 50").replace("area = false", "area = true").replace("[0.25, 0.5]", "[0.125, 0.25]")
     rows = run(tmp_path, text.replace("images = 50", "images = 50\nmax_loss = 0.5") + "[scaling]\ndoublings = 2\n")
-    found = json.loads(json.dumps(sweep_summary.summary(rows, 0.5)))
+    found = json.loads(json.dumps(summary.summary(rows, 0.5)))
     entry = found["networks"]["digits"]
     assert found["area_unit"] == "NAND2" and entry["images"] == 50 and not found["impossible"]
     there = [row for row in rows if row["series"] in ("grid", "shipped") and row["expected_loss"] == 0]
@@ -255,15 +256,15 @@ def test_summary_and_plots(tmp_path, monkeypatch):
     assert {(row["cycles"], row["area"]) for row in entry["fast"]} == best and len(best) > 1
     small = entry["shipped"]["small"]
     assert small["on_front"] == (not small["beaten_by"]) == (small["excess"] == 1) == ((small["cycles"], small["area"]) in best)
-    made = sweep_plots.write(rows, found, tmp_path)
+    made = plots.write(rows, found, tmp_path)
     assert {path.name for path in made} == {f"{n}.svg" for n in ("cycles-area", "accuracy-energy", "cycles-budget", "area", "scaling")}
     first = [path.read_bytes() for path in made]
-    assert first == [path.read_bytes() for path in sweep_plots.write(rows, found, tmp_path)]
+    assert first == [path.read_bytes() for path in plots.write(rows, found, tmp_path)]
 
 
 def test_scaling_says_what_ends_it(tmp_path):
     rows = run(tmp_path, COSTS + '[scaling]\nbudget = 2\nweights = ["w8", "w4"]\n')
-    found = sweep_summary.summary(rows)["scaling"]
+    found = summary.summary(rows)["scaling"]
     assert list(found) == [f"{name}, {weights}" for weights in ("w8", "w4") for name in grid.SERIES]
     for steps in found.values():
         for before, entry in zip(steps, steps[1:]):
@@ -276,33 +277,33 @@ def test_scaling_says_what_ends_it(tmp_path):
 def test_accuracy_and_area_are_those_of_the_commands(tmp_path):
     """A real point: few images, the smallest machine."""
     config = Config(name="least", **grid.derive(NAMED["tiny"], group=4, lanes=1, rows=1, columns=1) | {"scale_bits": 8, "log_layers": 1})
-    found, keep = sweep_tasks.Area(config, generic_gates()).run()
+    found, keep = tasks.Area(config, generic_gates()).run()
     assert keep and found["unit"] == "NAND2" and sum(found["units"].values()) == pytest.approx(found["area"])
     assert 0 < found["array"] < found["area"] and found["memory_bits"] >= sum(config.memory_bits().values()) - config.log_layers * 128
-    seen, _ = sweep_tasks.Accuracy(Source("digits", str(DIGITS)), config, 8, False, 40, 32, 1.0).run()
+    seen, _ = tasks.Accuracy(Source("digits", str(DIGITS)), config, 8, False, 40, 32, 1.0).run()
     assert seen["images"] == 40 and seen["low"] < seen["accuracy"] <= seen["high"] + 1e-9 and seen["accuracy"] > 90
     assert abs(seen["expected_loss"]) < 1 and 0 < seen["expected_error"] < 1 and set(map(tuple, seen["modes"].values())) == {(8, False)}
-    cost, _ = sweep_tasks.Cost(config, Source("digits", str(DIGITS)), 8, False, (), "published").run()
+    cost, _ = tasks.Cost(config, Source("digits", str(DIGITS)), 8, False, (), "published").run()
     assert cost["layer_cycles"] <= cost["cycles"] and cost["energy_nj_low"] < cost["energy_nj"] < cost["energy_nj_high"]
     assert sum(cost["energy_parts"].values()) == pytest.approx(cost["energy_nj"])
 
 
 def test_cycles_are_those_of_the_compiler(tmp_path):
     """One program: cycles of layers by the formula, of the frame by the compiler's own count."""
-    assert sweep_tasks.modes(["a", "b", "c"], 8, 4, True) == {"a": (16, False), "b": (4, True), "c": (16, False)}
+    assert tasks.modes(["a", "b", "c"], 8, 4, True) == {"a": (16, False), "b": (4, True), "c": (16, False)}
     config, source = NAMED["small"], Source("digits", str(DIGITS))
-    cost, _ = sweep_tasks.Cost(config, source, 4, True, (), "published").run()
-    calibration = sweep_tasks.skeleton(source.model, "")
+    cost, _ = tasks.Cost(config, source, 4, True, (), "published").run()
+    calibration = tasks.skeleton(source.model, "")
     names = [layer.name for layer in quantize.quantize(calibration, config).layers if layer.kind is Kind.CONV]
-    compiled = schedule.compile(quantize.quantize(calibration, config, sweep_tasks.modes(names, 8, 4, True)), config)
+    compiled = schedule.compile(quantize.quantize(calibration, config, tasks.modes(names, 8, 4, True)), config)
     assert cost["layer_cycles"] == sum(layer_cycles(config, item.command).total for item in compiled.passes[0].layers)
     assert cost["cycles"] == compiled.passes[0].cycles and cost["programs"] == 1
 
 
 def test_a_failure_that_may_pass_is_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep_tasks.Area, "run", lambda task: ({"reason": "yosys was killed"}, False))
+    monkeypatch.setattr(tasks.Area, "run", lambda task: ({"reason": "yosys was killed"}, False))
     rows = run(tmp_path, COSTS.replace("area = false", "area = true"))
     assert {row["reason"] for row in rows} == {"yosys was killed"}
     assert len(list((tmp_path / "cache").glob("*.json"))) == TASKS
-    task = sweep_tasks.Area(NAMED["small"], generic_gates())
+    task = tasks.Area(NAMED["small"], generic_gates())
     assert not (tmp_path / "cache" / f"{task_cache.key(task)}.json").exists()

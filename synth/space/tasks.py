@@ -22,16 +22,16 @@ from sdp.config import Config
 from sdp.program import Kind
 from sim import accuracy, data, flow
 from synth import area, energy
-from synth.cell_library import CellLibrary
-from synth.grid import Source
-from synth.task_cache import code, file_hash
-from synth.yosys import YosysError, yosys_version
+from synth.cells.cell_library import CellLibrary
+from synth.cells.yosys import YosysError, yosys_version
+from synth.space.grid import Source
+from synth.space.task_cache import code, file_hash
 
 PASSES = ablation.STEPS[-2]
 """Of networks with one budget in all layers: what the compiler does for accuracy, with half of the importance."""
 BATCH = 64
 CAUSES = ("used", "lanes", "columns", "rows", "beats", "drain", "fill")
-HERE = "synth/sweep_tasks.py"
+HERE = "synth/space/tasks.py"
 
 
 def sizes(config: Config) -> dict:

@@ -18,7 +18,7 @@ from joblib import Parallel, delayed
 
 from sim.build_cache import content_hash
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Task(Protocol):

@@ -11,7 +11,7 @@ from sdp import UserError
 from sdp.config import NAMED, Config, ConfigError, load
 from sim.data import DataError, preprocessing
 
-DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits" / "digits.onnx"
+DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits" / "digits.onnx"
 AXES = tuple(field.name for field in dataclasses.fields(Config) if field.name != "name")
 REQUIRED = ("group", "lanes", "rows", "columns")
 WEIGHTS = {"w4": True, "w8": False}

@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
-from synth import drive, gates
-from synth.cell_library import CellLibrary
-from synth.hierarchy import Body, standalone
-from synth.yosys import YosysError, run_script, yosys_version
+from synth.cells import drive, gates
+from synth.cells.cell_library import CellLibrary
+from synth.cells.hierarchy import Body, standalone
+from synth.cells.yosys import YosysError, run_script, yosys_version
 
 CACHE = Path("build") / "synth"
 PROCESSES = 2

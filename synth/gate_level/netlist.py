@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from synth import mapping
-from synth.cell_model import PINS, CellModels
-from synth.yosys import YosysError, run_script
+from synth.cells import mapping
+from synth.cells.yosys import YosysError, run_script
+from synth.gate_level.cell_model import PINS, CellModels
 
 ZERO, ONE = 0, 1
 """Nets of the constants."""

@@ -36,7 +36,7 @@ def nextpnr_version() -> str:
 
 
 def run_nextpnr(folder: Path, *arguments: str) -> None:
-    """Run in ``folder``; files must be named relative to it, see ``synth.yosys.run_script``.
+    """Run in ``folder``; files must be named relative to it, see ``synth.cells.yosys.run_script``.
 
     Raises
     ------

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synth.cell_model import CellModels
-from synth.gate_sim import Counts
-from synth.netlist import Netlist
+from synth.gate_level.cell_model import CellModels
+from synth.gate_level.gate_sim import Counts
+from synth.gate_level.netlist import Netlist
 
 WIRE = 4.0
 """fF of wire per pin that a net drives: 20 to 25 um, the mean in a placed block of a few thousand cells in 130 nm, at 0.17 fF/um."""

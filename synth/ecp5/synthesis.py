@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sdp import UserError
-from synth.yosys import YosysError, run_script
+from synth.cells.yosys import YosysError, run_script
 
 LUTS = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}
 """4-input LUTs that a cell takes: a carry cell is two of them, distributed RAM stores in four and its write port takes the place of two. PFUMX

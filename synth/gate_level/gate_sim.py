@@ -8,8 +8,8 @@ import numpy as np
 
 from sim.build_cache import BUILD, cached_build, content_hash
 from sim.toolchain import ToolError, require, run_tool
-from synth.cell_model import PINS
-from synth.netlist import Netlist
+from synth.gate_level.cell_model import PINS
+from synth.gate_level.netlist import Netlist
 
 
 @dataclass(frozen=True, eq=False)

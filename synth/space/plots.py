@@ -6,8 +6,8 @@ import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from synth.sweep_summary import DOUBLED, FAST, FRUGAL, front, good, usable
-from synth.sweep_tasks import CAUSES
+from synth.space.summary import DOUBLED, FAST, FRUGAL, front, good, usable
+from synth.space.tasks import CAUSES
 
 Rows = list[dict]
 BARS = 16

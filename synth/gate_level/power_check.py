@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from synth import macros, mapping
-from synth.cell_library import CellLibrary
-from synth.cell_model import CellModels, Gate
-from synth.gate_sim import Counts
-from synth.netlist import ONE, ZERO, Netlist
-from synth.opensta import Session
-from synth.switching import SLEW, Electrical, energies
+from synth.cells import macros, mapping
+from synth.cells.cell_library import CellLibrary
+from synth.gate_level.cell_model import CellModels, Gate
+from synth.gate_level.gate_sim import Counts
+from synth.gate_level.netlist import ONE, ZERO, Netlist
+from synth.gate_level.switching import SLEW, Electrical, energies
+from synth.sta.opensta import Session
 
 PARTS = ("switching", "internal", "leakage")
 _CONDITIONAL = re.compile(r"internal_power\s*\(\)\s*\{[^{}]*\bwhen\b[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")

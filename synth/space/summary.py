@@ -1,8 +1,8 @@
 """What a sweep found, from its rows alone: fronts, the place of the shipped configurations, and where doubling ends."""
 
-from synth import pareto
-from synth.grid import SERIES
-from synth.sweep_tasks import CAUSES
+from synth.space import pareto
+from synth.space.grid import SERIES
+from synth.space.tasks import CAUSES
 
 Rows = list[dict]
 DOUBLED = 1.9

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synth import liberty
-from synth.cell_library import CellLibrary, LibraryError
+from synth.cells import liberty
+from synth.cells.cell_library import CellLibrary, LibraryError
 
 PINS = 6
 """Inputs that a function can have at most: a table of 64 bits."""

@@ -5,9 +5,9 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
-from synth import liberty
-from synth.cell_library import CellLibrary
-from synth.macros import DRIVE, LOAD
+from synth.cells import liberty
+from synth.cells.cell_library import CellLibrary
+from synth.cells.macros import DRIVE, LOAD
 
 FILL = 0.5
 """The part of a cell's ``max_capacitance`` that may be used; the rest is for wires, which are not counted."""

@@ -1,0 +1,1 @@
+"""Lattice ECP5: synthesis, place and route."""

@@ -1,0 +1,1 @@
+"""Simulation of mapped netlists with the delays and energies of their cells."""

@@ -1,0 +1,1 @@
+"""The parts of a sweep: grid, tasks and their cache, fronts, plots."""

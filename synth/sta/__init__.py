@@ -1,0 +1,1 @@
+"""Static timing: OpenSTA, and what a path is compared with."""
