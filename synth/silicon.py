@@ -172,7 +172,7 @@ What a bit costs stands with source and bounds in `synth/energy_constants.toml`,
 
 {energy}
 ## FPGA
-`make fpga CONFIG=...`: Yosys and nextpnr for Lattice ECP5, after place and route, pins unconstrained but for the clock. All memories lie in block RAM, or the command fails.
+`make fpga CONFIG=...`: Yosys and nextpnr for Lattice ECP5, after place and route; only the clock has its pin. All memories lie in block RAM, or the command fails.
 
 {fpga}
 ## Design space
