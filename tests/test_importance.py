@@ -1,19 +1,16 @@
 """Scaling by importance: the network stays what it computes, and magnitudes follow what channels add to the outputs."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 
 from compiler import importance
 from compiler.network import Conv, Network, Pool
+from tests import small_networks
 
-
-def conv(rng, name, source, inputs, outputs, kernel=3, depthwise=False, **more):
-    shape = (outputs, 1 if depthwise else inputs, kernel, kernel)
-    spread = np.exp(rng.normal(size=(1, shape[1], 1, 1)))
-    return Conv(name=name, input=source, weight=(rng.normal(size=shape) * spread).astype(np.float32), depthwise=depthwise,
-                bias=rng.normal(size=outputs).astype(np.float32), pad=(kernel // 2,) * 4, **more)
+conv = functools.partial(small_networks.conv, spread=1.0)
 
 
 @pytest.fixture

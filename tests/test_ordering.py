@@ -1,6 +1,7 @@
 """Order of channels: the network stays what it computes, and the selection drops less."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -10,12 +11,9 @@ from compiler.calibration import calibrate
 from compiler.importance import classes
 from compiler.network import Conv, Network, Pool
 from golden import term_select
+from tests import small_networks
 
-
-def conv(rng, name, source, inputs, outputs, kernel=3, depthwise=False, **more):
-    shape = (outputs, 1 if depthwise else inputs, kernel, kernel)
-    return Conv(name=name, input=source, weight=rng.normal(size=shape).astype(np.float32), depthwise=depthwise,
-                bias=rng.normal(size=outputs).astype(np.float32) * 2, pad=(kernel // 2,) * 4, **more)
+conv = functools.partial(small_networks.conv, bias=2.0)
 
 
 @pytest.fixture
