@@ -5,6 +5,7 @@ import argparse
 import importlib.metadata
 import json
 import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from compiler import quantize
 from compiler.network import Network
+from compiler.quantized import QuantizedNetwork
 from hw.accelerator import Accelerator
 from hw.verilog import export
 from sdp import UserError
@@ -148,36 +150,63 @@ def workload(args: argparse.Namespace) -> Workload:
     return Workload(stem, network, *images)
 
 
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A layer of an integer network on an image."""
+
+    layer: str
+    network: QuantizedNetwork
+    image: np.ndarray
+
+    @property
+    def text(self) -> str:
+        mode = next(layer for layer in self.network.layers if layer.name == self.layer)
+        return f"{self.layer}, budget {mode.budget}, w{4 if mode.w4 else 8}"
+
+
+Jobs = Callable[[Config, Workload, list[str]], Iterator[Job]]
+
+
+def chosen(config: Config, network: Network) -> list[str]:
+    """``LAYERS`` of those that keep the array busy, from the first to the last."""
+    layers = activity.suitable(network, config)
+    return [layers[round(n)] for n in np.linspace(0, len(layers) - 1, min(LAYERS, len(layers)))]
+
+
 def budgets(config: Config) -> list[int]:
     """Powers of two and all terms."""
     most = 2 * config.group
     return sorted({1 << n for n in range(most.bit_length()) if 1 << n <= most} | {most})
 
 
-def record(config: Config, verilog: str, work: Workload, ports: dict[str, int], progress) -> list[activity.Trace]:
-    """Each layer on an image of its own, at every budget, in both weight modes; kept by the hash of all that they follow from."""
-    layers = activity.suitable(work.network, config)
-    layers = [layers[round(n)] for n in np.linspace(0, len(layers) - 1, min(LAYERS, len(layers)))]
-    calibration, harness, traces = quantize.calibrate(work.network, work.calibration), None, []
-    jobs = [(n, layer, budget, w4) for n, layer in enumerate(layers) for budget in budgets(config) for w4 in (True, False)]
-    source = b"".join(Path(module.__file__).read_bytes() for module in (activity, quantize))
-    for done, (n, layer, budget, w4) in enumerate(jobs):
-        exact = quantize.quantize(calibration, config, {layer: (budget, w4)})
-        weights = b"".join(x.weights.tobytes() for x in exact.layers if x.weights is not None)
-        key = content_hash(verilog, weights, work.images[n].tobytes(), f"{layer} {budget} {w4} {CYCLES} {sorted(ports.items())}", source)
+def terms(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
+    """Each layer on an image of its own, at every budget, in both weight modes; all other layers exact, so that its input is the same at every budget."""
+    calibration = quantize.calibrate(work.network, work.calibration)
+    for n, layer in enumerate(layers):
+        for mode in ((budget, w4) for budget in budgets(config) for w4 in (True, False)):
+            yield Job(layer, quantize.quantize(calibration, config, {layer: mode}), work.images[n])
+
+
+def record(config: Config, verilog: str, jobs: list[Job], ports: dict[str, int], progress) -> list[activity.Trace]:
+    """What the array's ports do in each; kept by the hash of all that it follows from."""
+    harness, traces, source = None, [], Path(activity.__file__).read_bytes()
+    for done, job in enumerate(jobs):
+        text = job.text
+        integers = b"".join(part.tobytes() for x in job.network.layers for part in (x.weights, x.bias, x.multiplier) if part is not None)
+        key = content_hash(verilog, integers, job.image.tobytes(), f"{job.layer} {text} {CYCLES} {sorted(ports.items())}", source)
         path = mapping.CACHE / f"trace-{key}.npz"
         if not path.is_file():
             if harness is None:
                 progress("building the simulation of the RTL, minutes when it is new")
                 harness = Harness(config, verilog, trace=3)
-            progress(f"recording {done + 1} of {len(jobs)}: {layer}, budget {budget}, w{4 if w4 else 8}")
-            activity.record(config, harness, calibration, work.images[n], layer, budget, w4, ARRAY_PATH, ports, CYCLES).save(path)
+            progress(f"recording {done + 1} of {len(jobs)}: {text}")
+            activity.record(config, harness, job.network, job.image, job.layer, ARRAY_PATH, ports, CYCLES).save(path)
         traces.append(activity.Trace.load(path))
     return traces
 
 
-def report(config: Config, library: CellLibrary, clock: float, work: Workload, progress=lambda *_: None) -> dict:
-    """What ``power.json`` holds."""
+def report(config: Config, library: CellLibrary, clock: float, work: Workload, progress=lambda *_: None, jobs: Jobs = terms) -> dict:
+    """What ``power.json`` holds. ``jobs``: what is measured, of the layers that were chosen."""
     progress("writing Verilog")
     verilog = export(Accelerator(config), TOP)
     bodies = hierarchy.parse(verilog)
@@ -186,14 +215,14 @@ def report(config: Config, library: CellLibrary, clock: float, work: Workload, p
                                 lambda done, of, name, _: progress(f"mapped {done} of {of} modules: {name}"))
     progress("reading the netlist")
     meter = Meter({name: mapped[name]["netlist"] for name in modules}, ARRAY, library, clock)
-    traces = record(config, verilog, work, meter.ports, progress)
+    traces = record(config, verilog, list(jobs(config, work, chosen(config, work.network))), meter.ports, progress)
     measured = []
     with ThreadPoolExecutor(mapping.PROCESSES) as pool:
         for found in pool.map(meter.measure, traces):
             measured.append(found)
             progress(f"simulated {len(measured)} of {len(traces)}: {found.trace.layer}, budget {found.trace.budget}")
     progress("cross-check with OpenSTA")
-    middle = max((m for m in measured if m.trace.w4), key=lambda m: m.pj_per_cycle)
+    middle = max((m for m in measured if m.trace.w4), default=measured[0], key=lambda m: m.pj_per_cycle)
     return {**summary(measured, clock), "cross_check": {"layer": middle.trace.layer, "budget": middle.trace.budget, **meter.check(middle.trace, UNITS[CHECKED])},
             "config": config.parameters(), "clock_mhz": clock, "library": library.name, "library_sha256": library.digest,
             "voltage": meter.models.voltage, "tools": {"yosys": yosys_version(), "opensta": sta_version(), "amaranth": importlib.metadata.version("amaranth")},
@@ -214,7 +243,7 @@ def summary(measured: list[Measured], clock: float) -> dict:
     def table(some):
         return {unit: mean(m.units[unit].sum() / 1e3 for m in some) for unit in some[0].units}
 
-    found = sorted({m.trace.budget for m in measured})
+    found, modes = sorted({m.trace.budget for m in measured}), [mode for mode in ("w4", "w8") if any(m.trace.w4 == (mode == "w4") for m in measured)]
     at = {budget: [m for m in measured if m.trace.budget == budget] for budget in found}
     rows = [{"layer": m.trace.layer, "budget": m.trace.budget, "weights": "w4" if m.trace.w4 else "w8", "cycles": m.trace.cycles, "macs": m.trace.macs,
              "pj_per_cycle": m.pj_per_cycle, "pj_per_mac": m.pj_per_mac, "without_glitches": 1 - sum(m.glitches.values()) / 1e3 / m.pj_per_cycle,
@@ -222,9 +251,9 @@ def summary(measured: list[Measured], clock: float) -> dict:
              "parts": {part: sum(float(u[n]) for u in m.units.values()) / 1e3 for n, part in enumerate(PARTS)}} for m in measured]
     spread = {unit: {"instances": measured[0].spread[unit][2], "least_pj": min(m.spread[unit][0] for m in measured) / 1e3,
                      "most_pj": max(m.spread[unit][1] for m in measured) / 1e3} for unit in measured[0].units}
-    per_mac = {mode: {str(b): mean(m.pj_per_mac for m in at[b] if m.trace.w4 == (mode == "w4")) for b in found} for mode in ("w4", "w8")}
+    per_mac = {mode: {str(b): mean(m.pj_per_mac for m in at[b] if m.trace.w4 == (mode == "w4")) for b in found} for mode in modes}
     pj = {str(b): table(at[b]) for b in found}
-    layers = {mode: {str(b): [m.pj_per_cycle for m in at[b] if m.trace.w4 == (mode == "w4")] for b in found} for mode in ("w4", "w8")}
+    layers = {mode: {str(b): [m.pj_per_cycle for m in at[b] if m.trace.w4 == (mode == "w4")] for b in found} for mode in modes}
     layers = {mode: {b: max(values) / min(values) - 1 for b, values in at_budget.items()} for mode, at_budget in layers.items()}
     return {"pj_per_cycle": pj, "mw": {b: {unit: value * clock / 1e3 for unit, value in units.items()} for b, units in pj.items()}, "pj_per_mac": per_mac,
             "pj_per_cycle_without_glitches": {str(b): {unit: mean((m.units[unit].sum() - m.glitches[unit]) / 1e3 for m in at[b]) for unit in pj[str(b)]} for b in found},
@@ -249,9 +278,9 @@ def show(found: dict, console: Console) -> None:
     add("total", [sum(found["pj_per_cycle"][b].values()) for b in columns], style="bold")
     add("without glitches", [sum(found["pj_per_cycle_without_glitches"][b].values()) for b in columns])
     table.add_section()
-    for mode in ("w4", "w8"):
+    for mode in found["pj_per_mac"]:
         table.add_row(f"pJ per MAC, {mode}", *(f"{found['pj_per_mac'][mode][b]:.3f}" for b in columns))
-    table.add_row("most above least layer", *(f"{max(found['spread_over_layers'][mode][b] for mode in ('w4', 'w8')):.1%}" for b in columns))
+    table.add_row("most above least layer", *(f"{max(at[b] for at in found['spread_over_layers'].values()):.1%}" for b in columns))
     console.print(table)
     check = found["cross_check"]
     console.print(f"{found['cycles']:,} cycles of all {found['gates']:,} gates and {found['flip_flops']:,} flip-flops: {found['differences']} bits of outputs differ "

@@ -82,7 +82,7 @@ def power(reports: dict) -> str:
         rows.append(["**all**", *(f"{sum(r['pj_per_cycle'][b].values()):,.1f}" for b in budgets)])
         rows.append(["all, without glitches", *(f"{sum(r['pj_per_cycle_without_glitches'][b].values()):,.1f}" for b in budgets)])
         rows.append([f"mW at {r['clock_mhz']:g} MHz", *(f"{sum(r['mw'][b].values()):,.1f}" for b in budgets)])
-        rows += [[f"pJ per MAC, {mode}", *(f"{r['pj_per_mac'][mode][b]:.3f}" for b in budgets)] for mode in ("w4", "w8")]
+        rows += [[f"pJ per MAC, {mode}", *(f"{r['pj_per_mac'][mode][b]:.3f}" for b in budgets)] for mode in r['pj_per_mac']]
         check = r["cross_check"]
         parts += [f"`{name}`, {r['network']}, layers {', '.join(r['layers'])}: {r['cycles']:,} cycles of all {r['gates']:,} gates and "
                   f"{r['flip_flops']:,} flip-flops, {r['differences']} output bits differ from the RTL. pJ per cycle by budget:\n",

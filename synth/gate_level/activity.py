@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from compiler import quantize, schedule
+from compiler import schedule
 from compiler.network import Network
+from compiler.quantized import QuantizedNetwork
 from golden.cycles import layer_cycles
 from golden.machine import Machine
 from sdp import UserError
@@ -70,15 +71,15 @@ def suitable(network: Network, config: Config) -> list[str]:
     return found or convolutions
 
 
-def record(config: Config, harness: Harness, calibration: quantize.Calibration, image: np.ndarray, layer: str, budget: int, w4: bool,
-           unit: str, ports: dict[str, int], cycles: int) -> Trace:
-    """One layer at a budget on one image; all layers before it are exact, so that its input is the same at every budget.
+def record(config: Config, harness: Harness, network: QuantizedNetwork, image: np.ndarray, layer: str, unit: str, ports: dict[str, int],
+           cycles: int) -> Trace:
+    """One layer of ``network`` on one image.
 
     ``unit``: path of the instance below the top; ``ports``: widths by name; ``cycles``: to count, at least, if the layer has them.
     Raises ``UserError`` if the layer's codes, cycles or counters are not those of the golden model.
     """
-    compiled = schedule.compile(quantize.quantize(calibration, config, {layer: (budget, w4)}), config)
-    programs = [decode(config, program) for program in flow.programs(compiled, compiled.network.encode(image))]
+    compiled = schedule.compile(network, config)
+    programs = [decode(config, program) for program in flow.programs(compiled, network.encode(image))]
     places = [(number, index) for number, program in enumerate(programs) for index in range(sum(isinstance(command, Layer) for command in program))]
     alone = locate.alone(config, programs, *places[flow.layer_names(compiled).index(layer)])
     needed = layer_cycles(config, alone.layer)
@@ -95,7 +96,7 @@ def record(config: Config, harness: Harness, calibration: quantize.Calibration, 
     command = alone.layer
     channels = (command.in_words - 1) * config.word + command.in_tail
     macs = command.out_h * command.out_w * command.out_channels * command.kernel_h * command.kernel_w * channels / needed.tiles * tiles
-    return Trace(layer, budget, w4, warm, macs, found)
+    return Trace(layer, command.budget, bool(command.w4), warm, macs, found)
 
 
 def _bits(values: list[int], width: int) -> np.ndarray:
