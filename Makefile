@@ -9,7 +9,7 @@ OPTIONS = --config $(CONFIG)
 NUMBER = $(if $(N),--number $(N))
 
 .DEFAULT_GOAL := help
-.PHONY: help environment opensta verilog test fuzz demo networks finetune area timing power fpga sweep silicon lint bench clean
+.PHONY: help environment opensta verilog test fuzz demo networks finetune area timing power fpga sweep compare silicon lint bench clean
 
 help: ## this list
 	@echo 'make TARGET [CONFIG=tiny|small|medium|large|FILE.toml] [LIBERTY=FILE.lib] [N=NUMBER]'
@@ -56,6 +56,9 @@ power: environment opensta ## power of the array on a real network, simulated ga
 
 sweep: environment ## the design space of GRID=sweep.toml: table, Pareto fronts, plots; goes on where it was stopped
 	@$(PYTHON) -m sdp sweep --grid $(GRID) $(if $(LIBERTY),--liberty $(LIBERTY))
+
+compare: environment ## SDP beside DRQ, OLAccel, Eyeriss and plain arrays: docs/comparison.md; with LIBERTY areas as well
+	@$(PYTHON) -m sdp compare $(if $(LIBERTY),--liberty $(LIBERTY))
 
 silicon: environment ## docs/silicon.md from the reports of area, timing, power, fpga, sweep and energy
 	@$(PYTHON) -m synth.silicon

@@ -11,20 +11,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from rich.progress import Progress
 
+from compiler.arithmetic import Arithmetic, Mode, Terms, convolutions
 from compiler.calibration import Calibration
 from compiler.loss import Bound, Loss
-from compiler.quantize import quantize, quantize_layer
+from compiler.quantize import quantize
 from compiler.quantized import QuantizedLayer, QuantizedNetwork
-from compiler.sensitivity import Mode, Point, convolutions, interpolated
+from compiler.sensitivity import Point
 from sdp.config import Config
 
 __all__ = ["Bound", "Loss", "Tradeoff", "Verified", "search"]
 FLOOR = 1e-6
 """Smallest increase of the divergence that is told from none."""
-MEASURED = {True: (2, 3, 4, 6), False: (4, 8, 12)}
-"""Budgets whose loss is measured in every layer, with weights of one digit and of two; others are interpolated."""
-UNIFORM = (8, 6, 5, 4, 3)
-"""Budgets for all layers that are tried first, until one breaks the bound."""
 TRIALS = 6
 """Networks that are fitted and measured as a whole, per round."""
 IMAGES = 64
@@ -43,10 +40,11 @@ class Verified:
 
 @dataclass(frozen=True, eq=False)
 class Tradeoff:
-    """``points`` by falling cycles; ``best``: the fastest within the bound."""
+    """``points`` by falling cycles; ``best``: the fastest within the bound; ``changes``: of single layers that were measured."""
 
     points: list[Verified]
     best: Verified
+    changes: int = 0
 
 
 def part_of(total: int, fit: int, images: int = IMAGES) -> np.ndarray:
@@ -63,20 +61,16 @@ def part(calibration: Calibration, images: int = IMAGES) -> Calibration:
 
 
 class _Search:
-    def __init__(self, calibration, config, cycles, bound, allow_w4, options, report):
+    def __init__(self, calibration, config, arithmetic, bound, options, report):
         self.calibration, self.small, self.config, self.bound, self.options, self.report = calibration, part(calibration), config, bound, options, report
-        self.plain, self.most = quantize(calibration, config), 2 * config.group
+        self.arithmetic, self.plain = arithmetic, quantize(calibration, config)
         self.names = convolutions(self.plain)
-        self.elsewhere = sum(cycles(layer) for layer in self.plain.layers if layer.name not in self.names)
-        self.costs = {}
-        for node in calibration.network.nodes:
-            for w4 in (False, True)[: 1 + allow_w4] if node.name in self.names else ():
-                layer = quantize_layer(calibration, node, config, self.most, w4)
-                for budget in range(1, self.most + 1):
-                    self.costs[node.name, (budget, w4)] = cycles(replace(layer, budget=budget))
-        self.modes = [False, True][: 1 + allow_w4]
+        self.elsewhere = arithmetic.elsewhere([layer for layer in self.plain.layers if layer.name not in self.names])
+        self.costs = arithmetic.costs(calibration, self.names)
         self.verified: dict[tuple, Verified] = {}
-        self.exact = Point(calibration, config, {name: (self.most, False) for name in self.names}, correct=options["correct"], weights="nearest")
+        self.changes = 0
+        self.exact = Point(calibration, config, dict.fromkeys(self.names, arithmetic.exact), correct=options["correct"], weights="nearest",
+                           arithmetic=arithmetic)
 
     def cycles(self, modes: dict[str, Mode]) -> int:
         return self.elsewhere + sum(self.costs[name, mode] for name, mode in modes.items())
@@ -86,20 +80,19 @@ class _Search:
 
         From the exact network all modes are seen, most of them interpolated; elsewhere a layer's next ones.
         """
-        point, found, exact = Point(self.small, self.config, around, **self.options), {}, (self.most, False)
+        point, found, arithmetic = Point(self.small, self.config, around, **self.options), {}, self.arithmetic
         base = point.loss.divergence
         for name in self.names:
-            if around[name] == exact:
-                tried = [(k, w4) for w4 in self.modes for k in MEASURED[w4] if k < self.most] + [(self.most, True)] * (True in self.modes)
-                measured = {mode: point.changed(name, mode).divergence - base for mode in tried}
-                measured = interpolated(measured, range(1, self.most + 1), FLOOR)
-                # Below the smallest measured budget nothing is known.
-                found[name] = {mode: value for mode, value in measured.items() if mode[0] >= min(MEASURED[mode[1]])} | {exact: 0.0}
-            else:
-                k, w4 = around[name]
-                steps = {(k - 1, w4), (k + 1, w4), (k * 3 // 4, w4), *([(k, not w4)] if len(self.modes) > 1 else [])}
-                steps = [mode for mode in sorted(steps) if 1 <= mode[0] <= self.most and self.costs[name, mode] != self.costs[name, around[name]]]
-                found[name] = {mode: point.changed(name, mode).divergence - base for mode in steps} | {around[name]: 0.0}
+            here, there = around[name], self.costs
+            tried = arithmetic.probes() if here == arithmetic.exact else arithmetic.neighbours(here)
+            tried = [mode for mode in tried if (name, mode) in there]
+            if here != arithmetic.exact:
+                tried = [mode for mode in tried if there[name, mode] != there[name, here]]
+            self.changes += len(tried)
+            found[name] = {mode: point.changed(name, mode).divergence - base for mode in tried}
+            if here == arithmetic.exact and tried:
+                found[name] = arithmetic.completed(found[name], FLOOR)
+            found[name][here] = 0.0
             self.report(f"sensitivity of {name}")
         return base, found
 
@@ -107,7 +100,8 @@ class _Search:
         """(expected divergence, modes) of the networks that are best at some price of a cycle, by falling cycles."""
         found = {}
         for price in np.geomspace(1e-12, 1e-1, 400):
-            modes = {name: min(losses[name], key=lambda mode: (losses[name][mode] + price * self.costs[name, mode], -mode[0])) for name in self.names}
+            modes = {name: min(losses[name], key=lambda mode: (losses[name][mode] + price * self.costs[name, mode], self.arithmetic.preference(mode)))
+                     for name in self.names}
             found[tuple(modes.items())] = base + sum(losses[name][mode] for name, mode in modes.items()), modes
         return sorted(found.values(), key=lambda item: -self.cycles(item[1]))
 
@@ -116,8 +110,9 @@ class _Search:
         if key not in self.verified:
             point = Point(self.calibration, self.config, modes, **self.options)
             loss = point.loss.beyond(self.exact.loss)
-            self.verified[key] = Verified(self.cycles(modes), loss, modes, point.network)
-            self.report(f"{self.cycles(modes)} cycles, divergence {loss.divergence:.4f}, points {loss.points:.2f} +- {loss.error:.2f}")
+            cycles = self.arithmetic.counted(self.cycles(modes), point.network.layers, point.tensors)
+            self.verified[key] = Verified(cycles, loss, modes, point.network)
+            self.report(f"{cycles:.0f} cycles, divergence {loss.divergence:.4f}, points {loss.points:.2f} +- {loss.error:.2f}")
         return self.verified[key]
 
     def descend(self, curve: list[tuple[float, dict[str, Mode]]]) -> None:
@@ -136,11 +131,9 @@ class _Search:
             ratio = excess / max(curve[at][0] - base, FLOOR)
 
     def uniform(self) -> None:
-        """One budget for all layers, the first and the last keep all terms, of weights with two digits or with one."""
-        for budget in (k for k in UNIFORM if k < self.most):
-            ends = [{name: (self.most, w4) for name in (self.names[0], self.names[-1])} for w4 in self.modes]
-            tried = [self.verify({name: (budget, self.modes[-1]) for name in self.names} | kept) for kept in ends]
-            if not any(result.loss.within(self.bound) for result in tried):
+        """One mode for all layers, until it breaks the bound."""
+        for group in self.arithmetic.uniform(self.names):
+            if not any(result.loss.within(self.bound) for result in [self.verify(modes) for modes in group]):
                 return
 
     def best(self) -> Verified | None:
@@ -148,8 +141,9 @@ class _Search:
 
 
 def search(calibration: Calibration, config: Config, cycles: Callable[[QuantizedLayer], int], bound: Bound, *, allow_w4: bool = True,
-           correct: bool = True, weights: str = "fitted", rounds: int = 2, progress: Progress | None = None) -> Tradeoff:
-    """The trade-off of cycles and loss.
+           correct: bool = True, weights: str = "fitted", rounds: int = 2, progress: Progress | None = None,
+           arithmetic: Arithmetic | None = None) -> Tradeoff:
+    """The trade-off of cycles and loss, of SDP or of another ``arithmetic``, for which ``cycles`` and ``allow_w4`` say nothing.
 
     Parameters
     ----------
@@ -164,8 +158,9 @@ def search(calibration: Calibration, config: Config, cycles: Callable[[Quantized
         if progress:
             progress.update(task, advance=1, description=text)
 
-    state = _Search(calibration, config, cycles, bound, allow_w4, {"correct": correct, "weights": weights}, report)
-    exact = {name: (2 * config.group, False) for name in state.names}
+    arithmetic = arithmetic or Terms(config, cycles, allow_w4)
+    state = _Search(calibration, config, arithmetic, bound, {"correct": correct, "weights": weights, "arithmetic": arithmetic}, report)
+    exact = dict.fromkeys(state.names, arithmetic.exact)
     state.uniform()
     around = state.best().modes if state.best() else exact
     for _ in range(rounds):
@@ -176,4 +171,4 @@ def search(calibration: Calibration, config: Config, cycles: Callable[[Quantized
         around = best.modes
     plain = Verified(state.cycles(exact), state.exact.loss.beyond(state.exact.loss), exact, state.exact.network)
     points = sorted([plain, *state.verified.values()], key=lambda v: -v.cycles)
-    return Tradeoff(points, state.best() or plain)
+    return Tradeoff(points, state.best() or plain, state.changes)

@@ -26,7 +26,7 @@ class Calibration:
 
     ``fit``: the first images, which layers are fitted to; those behind them are only to measure losses on. ``ranges``: the rule that
     the scales follow; by ``masked`` they depend on the budgets, see :meth:`at`. ``temperature``: of the network's probabilities, see
-    :mod:`compiler.loss`.
+    :mod:`compiler.loss`. ``narrow``: tensors whose codes have four bits.
     """
 
     network: Network
@@ -36,6 +36,7 @@ class Calibration:
     fit: int
     ranges: str = "masked"
     temperature: float = 1.0
+    narrow: frozenset[str] = frozenset()
     _scales: dict[tuple, float] = field(default_factory=dict, repr=False)
     _wanted: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
@@ -45,7 +46,7 @@ class Calibration:
             return self
         budgets, whole = {}, {node.residual for node in self.network.nodes}
         for node in reversed(self.network.nodes):
-            if _keeps(self.network, node):
+            if keeps(self.network, node):
                 budget = budgets.get(node.name, 2 * group)
             else:
                 budget = modes.get(node.name, (2 * group, False))[0] if isinstance(node, Conv) and not node.depthwise else 2 * group
@@ -60,7 +61,7 @@ class Calibration:
                     self._scales[key] = masked_scale(self.tensors[name][: self.fit], self.signed[name], *key[1:])
                 scales[name] = self._scales[key]
         for node in self.network.nodes:
-            if _keeps(self.network, node):
+            if keeps(self.network, node):
                 scales[node.name] = scales[node.input]
         return replace(self, scales=scales)
 
@@ -68,6 +69,8 @@ class Calibration:
         """Lowest and highest code of a tensor."""
         if name in self.network.codes:
             return self.network.codes[name].low, self.network.codes[name].high
+        if name in self.narrow:
+            return (-7, 7) if self.signed[name] else (0, 15)
         return (-127, 127) if self.signed[name] else (0, 255)
 
     def rows(self, node: Node) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -95,7 +98,7 @@ def signs(network: Network, tensors: dict[str, np.ndarray]) -> dict[str, bool]:
     return signed | {name: codes.signed for name, codes in network.codes.items()}
 
 
-def _keeps(network: Network, node: Node) -> bool:
+def keeps(network: Network, node: Node) -> bool:
     """A maximum has codes of its input's scale."""
     return isinstance(node, Pool) and node.kind == "max" and node.residual is None and node.name not in network.codes
 
@@ -119,14 +122,14 @@ def calibrate(network: Network, images: np.ndarray, ranges: str = "masked", fit:
 
     scales = {network.input: scale(network.input)}
     for node in network.nodes:
-        scales[node.name] = scales[node.input] if _keeps(network, node) else scale(node.name)
+        scales[node.name] = scales[node.input] if keeps(network, node) else scale(node.name)
     return Calibration(network, tensors, scales, signed, fit, ranges, temperature)
 
 
-def activation_scale(values: np.ndarray, signed: bool, ranges: str = "error") -> float:
-    """The scale of a tensor that is read as a whole; 1 for a tensor of zeros."""
+def activation_scale(values: np.ndarray, signed: bool, ranges: str = "error", limit: int | None = None) -> float:
+    """The scale of a tensor that is read as a whole; 1 for a tensor of zeros. ``limit``: largest code, if not that of eight bits."""
     values = values.ravel()[:: -(-values.size // SAMPLES)].astype(np.float64)
-    values, limit = np.abs(values), 127 if signed else 255
+    values, limit = np.abs(values), limit or (127 if signed else 255)
     peak = float(values.max(initial=0))
     if peak == 0:
         return 1.0

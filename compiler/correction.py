@@ -8,11 +8,10 @@ import dataclasses
 
 import numpy as np
 
-from compiler import rounding
+from compiler.arithmetic import Arithmetic, Terms
 from compiler.calibration import Calibration
 from compiler.network import Conv
-from compiler.quantized import QuantizedLayer, QuantizedNetwork, finish, select, sums
-from golden.mac_array import windows
+from compiler.quantized import QuantizedLayer, QuantizedNetwork, finish, sums
 from sdp.config import Config
 from sdp.program import Kind
 
@@ -42,7 +41,7 @@ def correct_layer(layer: QuantizedLayer, accumulators: np.ndarray, wanted: np.nd
 
 
 def step(layer: QuantizedLayer, tensors: dict[str, np.ndarray], calibration: Calibration, config: Config, *, correct: bool = True,
-         weights: str = "nearest") -> tuple[QuantizedLayer, np.ndarray]:
+         weights: str = "nearest", arithmetic: Arithmetic | None = None) -> tuple[QuantizedLayer, np.ndarray]:
     """Fits one layer and runs it: (layer, output codes).
 
     Parameters
@@ -51,34 +50,35 @@ def step(layer: QuantizedLayer, tensors: dict[str, np.ndarray], calibration: Cal
     correct : gain and bias by :func:`correct_layer`
     weights : ``nearest``, as they are; by :mod:`compiler.rounding`, ``feedback``: rounded with feedback, ``fitted``: solved anew before; those
         that came quantised stay, unless they are to have one digit
+    arithmetic : SDP's, if none
     """
-    codes = tensors[layer.input]
-    masked = select(codes, layer.budget, config.group) if layer.kind is Kind.CONV else codes
+    arithmetic, conv, codes = arithmetic or Terms(config), layer.kind is Kind.CONV, tensors[layer.input]
+    operands = arithmetic.operands(layer, codes) if conv else codes
+    summed = arithmetic.sums if conv else sums
     node = next(node for node in calibration.network.nodes if node.name == layer.name)
-    exact = layer.kind is not Kind.CONV or layer.budget == 2 * config.group and not layer.w4
+    exact = not conv or arithmetic.mode(layer) == arithmetic.exact
     # A network that came as integers stays what it is where nothing is left out of it.
     own = isinstance(node, Conv) and node.weight_scale is not None
     if not correct and weights == "nearest" or layer.weights is None or own and exact:
-        return layer, finish(layer, sums(layer, masked), tensors)
+        return layer, finish(layer, summed(layer, operands), tensors)
     rows, wanted = calibration.rows(node), calibration.wanted(node)
     if layer.residual is not None:
         wanted = wanted - tensors[layer.residual][rows] * calibration.scales[layer.residual]
-    if weights != "nearest" and layer.kind is Kind.CONV and (layer.w4 or not own):
-        view = windows(masked, layer.kernel, layer.stride, layer.pad, layer.out_shape[:2])
-        inputs = view[rows].reshape(len(wanted), -1)
-        weight = node.weight.transpose(2, 3, 1, 0).reshape(inputs.shape[1], -1).astype(np.float64)
-        layer = rounding.fit(layer, inputs, wanted, weight, config, calibration.fit if weights == "fitted" else None)
-    accumulators = sums(layer, masked)
+    if weights != "nearest" and conv and (layer.w4 or not own):
+        layer = arithmetic.fit(layer, operands, rows, wanted, node, calibration.fit if weights == "fitted" else None)
+    accumulators = summed(layer, operands)
     if correct:
         layer = correct_layer(layer, accumulators[rows], wanted, config)
     return layer, finish(layer, accumulators, tensors)
 
 
-def correct(network: QuantizedNetwork, calibration: Calibration, config: Config, *, correct: bool = True, weights: str = "nearest") -> QuantizedNetwork:
+def correct(network: QuantizedNetwork, calibration: Calibration, config: Config, *, correct: bool = True, weights: str = "nearest",
+            arithmetic: Arithmetic | None = None) -> QuantizedNetwork:
     """The network with every layer fitted on what the fitted ones before it yield."""
-    calibration = calibration.at({layer.name: (layer.budget, layer.w4) for layer in network.layers if layer.kind is Kind.CONV}, config.group)
+    arithmetic = arithmetic or Terms(config)
+    calibration = arithmetic.scaled(calibration, {layer.name: arithmetic.mode(layer) for layer in network.layers if layer.kind is Kind.CONV})
     tensors = {network.input: network.pack(network.encode(calibration.tensors[network.input][: calibration.fit]))}
     for layer in network.layers:
-        layer, tensors[layer.name] = step(layer, tensors, calibration, config, correct=correct, weights=weights)
+        layer, tensors[layer.name] = step(layer, tensors, calibration, config, correct=correct, weights=weights, arithmetic=arithmetic)
         network = network.replace(layer)
     return network

@@ -8,7 +8,7 @@ import numpy as np
 
 from compiler.quantized import QuantizedLayer
 from golden import output_stage
-from golden.weights import pack, pack_bytes, split_w8
+from golden.weights import pack_bytes, pack_slots, slots_of
 from sdp.config import Config
 from sdp.program import Kind, Opcode
 
@@ -41,19 +41,13 @@ def count(config: Config, opcode: Opcode, layer: QuantizedLayer, channels: int) 
     return weight_count(config, layer, channels) if opcode is Opcode.LOAD_WEIGHTS else scale_count(config, channels)
 
 
-def weight_digits(config: Config, layer: QuantizedLayer, channels: slice) -> tuple[np.ndarray, np.ndarray]:
-    """Digits (high, low), int16 (words, columns, lanes * group); zero where there is no channel.
-
-    ``w8``: column ``c`` of a block is its channel ``c``. ``w4``: the low digit is its channel ``c``, the high one ``columns + c``.
-    """
+def weight_slots(config: Config, layer: QuantizedLayer, channels: slice) -> np.ndarray:
+    """Slots, uint16 (words, columns, lanes * group), as ``golden.weights`` has them; zero where there is no channel."""
     weights = layer.weights[..., channels]
     block = config.block(layer.w4)
     weights = np.pad(weights, ((0, 0), (0, 0), (0, -weights.shape[2] % config.word), (0, -weights.shape[3] % block)))
-    steps = steps_of(config, layer)
-    by_block = weights.reshape(steps, config.word, -1, block).transpose(2, 0, 3, 1).reshape(-1, block, config.word)
-    if layer.w4:
-        return by_block[:, config.columns :], by_block[:, : config.columns]
-    return split_w8(by_block)
+    by_block = weights.reshape(steps_of(config, layer), config.word, -1, block).transpose(2, 0, 3, 1).reshape(-1, block, config.word)
+    return slots_of(config, by_block, layer.w4)
 
 
 def weight_words(config: Config, layer: QuantizedLayer, channels: slice) -> np.ndarray:
@@ -64,7 +58,7 @@ def weight_words(config: Config, layer: QuantizedLayer, channels: slice) -> np.n
         weights = layer.weights[..., channels].reshape(steps_of(config, layer), -1)
         weights = np.pad(weights, ((0, 0), (0, -weights.shape[1] % config.word)))
         return pack_bytes(config, weights.reshape(len(weights), -1, config.word).swapaxes(0, 1).reshape(-1, config.word))
-    return pack(config, *weight_digits(config, layer, channels))
+    return pack_slots(config, weight_slots(config, layer, channels))
 
 
 def scale_words(config: Config, layer: QuantizedLayer, channels: slice) -> np.ndarray:

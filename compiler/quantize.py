@@ -9,8 +9,7 @@ import numpy as np
 from compiler.calibration import Calibration, activation_scale, calibrate
 from compiler.network import Conv, Network, NetworkError, Node, Pool
 from compiler.quantized import Packing, QuantizedLayer, QuantizedNetwork
-from compiler.weights import nearest, weight_scales
-from golden.weights import W4_VALUES
+from compiler.weights import TWO_DIGITS, Alphabet, alphabet, nearest, weight_scales
 from sdp.config import Config
 from sdp.program import SHIFT_MAX, Kind
 
@@ -45,8 +44,9 @@ def clamp_of(calibration: Calibration, node: Node) -> tuple[int, int]:
     return 0 if node.relu else low, high
 
 
-def quantize_layer(calibration: Calibration, node: Node, config: Config, budget: int, w4: bool) -> QuantizedLayer:
-    """One layer in integers; see :func:`quantize`."""
+def quantize_layer(calibration: Calibration, node: Node, config: Config, budget: int, w4: bool,
+                   letters: Alphabet | None = None) -> QuantizedLayer:
+    """One layer in integers; see :func:`quantize`. ``letters``: what weights may be, if not what ``w4`` says."""
     network, scales, signed = calibration.network, calibration.scales, calibration.signed
     shapes = network.shapes()
     in_scale, out_scale = scales[node.input], scales[node.name]
@@ -66,20 +66,22 @@ def quantize_layer(calibration: Calibration, node: Node, config: Config, budget:
                               multiplier=np.full(channels, round(ratio * (1 << shift)), dtype=np.int64), bias=np.zeros(channels, dtype=np.int64),
                               residual_multiplier=round(residual_ratio * (1 << shift)), **common)
     w4 = w4 and not node.depthwise
+    letters = letters if letters and not node.depthwise else alphabet(w4)
+    two = letters is TWO_DIGITS
     flat = node.weight.astype(np.float64).reshape(channels, -1)
     # Weights that came as integers stay where the mode has all of them: those of a network that was trained for one digit, too.
-    own = node.weight_scale is not None and (not w4 or bool(np.isin(node.weight_codes, W4_VALUES).all()))
+    own = node.weight_scale is not None and (two or bool(np.isin(node.weight_codes, letters.values).all()))
     # A channel of weights that are tiny beside its bias takes a larger scale, so that the bias fits 32 bits.
-    wanted = node.weight_scale if own else np.maximum(weight_scales(flat, w4), np.abs(node.bias) / in_scale / (1 << 30))
+    wanted = node.weight_scale if own else np.maximum(weight_scales(flat, letters), np.abs(node.bias) / in_scale / (1 << 30))
     ratios = (wanted * into / out).astype(np.float64)
     shift = fit_shift(np.append(ratios, residual_ratio) if ratios.any() or residual_ratio else np.ones(1), config.scale_bits)
     exact = ratios * (1 << shift) * (1 - 1e-12)
     # Weights that came as integers stay what they are, and only the multiplier is rounded, if it is one: not so in a channel that is all but
     # dead beside the others. Other weights meet the multiplier's grid.
     kept = own & (np.abs(np.rint(exact) - exact) <= exact * MULTIPLIER_ERROR)
-    multiplier = np.maximum(np.where(kept | w4, np.rint(exact), np.ceil(exact)), 1).astype(np.int64)
+    multiplier = np.maximum(np.where(kept | (not two), np.rint(exact), np.ceil(exact)), 1).astype(np.int64)
     weight_scale = np.where(kept, wanted, multiplier * out_scale / in_scale / (1 << shift))
-    codes = nearest(flat / weight_scale[:, None], w4).reshape(node.weight.shape)
+    codes = nearest(flat / weight_scale[:, None], letters).reshape(node.weight.shape)
     if own:
         codes[kept] = node.weight_codes[kept]
     weights = codes[:, 0].transpose(1, 2, 0) if node.depthwise else codes.transpose(2, 3, 1, 0)

@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from compiler.quantized import QuantizedLayer
-from compiler.weights import nearest, weight_scales
+from compiler.weights import Alphabet, alphabet, nearest, weight_scales
 from sdp.config import Config
 
 RIDGE = 0.02
@@ -20,8 +20,6 @@ SCARCE = 0.5
 PIXELS = 16
 """Pixels of one image that count as independent."""
 DAMP = 0.002
-WIDTHS = {False: (1.0, 0.93), True: (0.75, 0.82, 0.9, 0.96, 1.0, 1.06, 1.14, 1.25)}
-"""Scales that are tried for each output channel, relative to the one of the least weight error."""
 
 
 def hessian_of(inputs: np.ndarray) -> np.ndarray:
@@ -45,7 +43,7 @@ def solve(inputs: np.ndarray, wanted: np.ndarray, weight: np.ndarray, hessian: n
     return np.linalg.solve(hessian + pull * np.eye(len(hessian)), target + pull * weight)
 
 
-def feedback(weight: np.ndarray, hessian: np.ndarray, scale: np.ndarray, w4: bool) -> np.ndarray:
+def feedback(weight: np.ndarray, hessian: np.ndarray, scale: np.ndarray, w4: bool | Alphabet) -> np.ndarray:
     """Codes of ``weight`` (reduction, outputs) at steps ``scale`` (outputs,), int16, rounded with feedback of the error."""
     power = np.diag(hessian)
     order = np.argsort(-power, kind="stable")
@@ -58,7 +56,8 @@ def feedback(weight: np.ndarray, hessian: np.ndarray, scale: np.ndarray, w4: boo
     return codes
 
 
-def fit(layer: QuantizedLayer, inputs: np.ndarray, wanted: np.ndarray, weight: np.ndarray, config: Config, images: int | None) -> QuantizedLayer:
+def fit(layer: QuantizedLayer, inputs: np.ndarray, wanted: np.ndarray, weight: np.ndarray, config: Config, images: int | None,
+        letters: Alphabet | None = None) -> QuantizedLayer:
     """``layer`` with weights, their scales and the multipliers fitted; the bias is left to :mod:`compiler.correction`.
 
     Parameters
@@ -67,20 +66,22 @@ def fit(layer: QuantizedLayer, inputs: np.ndarray, wanted: np.ndarray, weight: n
     wanted : real values (rows, outputs), before bias, residual and ReLU
     weight : float weights (reduction, outputs)
     images : how many the rows are from; none: the weights are only rounded, not solved anew
+    letters : what weights may be, if not what the layer's mode says
     """
     inputs = inputs.astype(np.float32)
     hessian = hessian_of(inputs)
     if images is not None:
         ridge = RIDGE + SCARCE * len(weight) / min(len(inputs), PIXELS * images)
         weight = solve(inputs, wanted / layer.in_scale, weight, hessian, ridge)
-    outputs, widths = weight.shape[1], np.array(WIDTHS[layer.w4])
+    letters = letters or alphabet(layer.w4)
+    outputs, widths = weight.shape[1], np.array(letters.widths)
     # Scales lie on the grid of the multipliers.
     step = layer.weight_scale / layer.multiplier
-    scales = weight_scales(weight.T, layer.w4) * widths[:, None]
+    scales = weight_scales(weight.T, letters) * widths[:, None]
     multipliers = np.clip(np.rint(scales / step), 1, (1 << config.scale_bits) - 1).astype(np.int64)
     scales = multipliers * step
     tried = np.tile(weight, len(widths))
-    codes = feedback(tried, hessian, scales.ravel(), layer.w4)
+    codes = feedback(tried, hessian, scales.ravel(), letters)
     error = codes * scales.ravel() - tried
     error = (error * (hessian @ error)).sum(axis=0).reshape(len(widths), outputs)
     best = np.argmin(error, axis=0), np.arange(outputs)

@@ -19,9 +19,10 @@ from compiler.residency import ConstantLoad, Part, place
 from compiler.tile import whole_layer
 from golden.cycles import layer_cycles
 from golden.machine import Machine, Result
+from golden.weights import allowed
 from sdp.config import Config
 from sdp.encoding import encode
-from sdp.program import Command, End, Load, Opcode, ProgramError, check_layer, memory_words
+from sdp.program import Command, End, Kind, Load, Opcode, ProgramError, check_layer, check_mode, memory_words
 
 __all__ = ["Compiled", "Frame", "Output", "compile", "cycles", "plane", "tensor_words"]
 
@@ -186,6 +187,21 @@ def settle(config: Config, passes: tuple[Pass, ...]) -> tuple[list[ConstantLoad]
     return fixed, passes
 
 
+def check_array(network: QuantizedNetwork, config: Config) -> None:
+    """What the array of ``config`` must have: weight mode and budget of each convolution, and its weights."""
+    for layer in network.layers:
+        if layer.kind is not Kind.CONV:
+            continue
+        try:
+            check_mode(config, layer.kind, layer.w4, layer.budget, layer.name)
+        except ProgramError as error:
+            raise NetworkError(error.args[1]) from None
+        values = allowed(config, layer.w4)
+        if strange := sorted(set(np.unique(layer.weights).tolist()) - set(values.tolist())):
+            raise NetworkError(f"layer {layer.name!r}: {'w4' if layer.w4 else 'w8'} weights of the {config.array} array reach from {values[0]} to {values[-1]}, "
+                               f"{strange[0]} is none of them")
+
+
 def compile(network: QuantizedNetwork, config: Config) -> Compiled:
     """Programs for ``network`` on ``config``.
 
@@ -194,6 +210,7 @@ def compile(network: QuantizedNetwork, config: Config) -> Compiled:
     NetworkError
         One sentence on what does not fit: what, its size, the limit.
     """
+    check_array(network, config)
     try:
         layers, one = resident.make(config, network.layers, {network.layers[-1].name})
         passes = (one,)

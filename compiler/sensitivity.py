@@ -9,29 +9,30 @@ from dataclasses import replace
 import numpy as np
 
 from compiler import correction
+from compiler.arithmetic import Arithmetic, Mode, Terms, convolutions, interpolated
 from compiler.calibration import Calibration
 from compiler.loss import Loss, loss
-from compiler.quantize import quantize, quantize_layer
-from compiler.quantized import QuantizedNetwork, accumulate, finish
+from compiler.quantized import QuantizedLayer, QuantizedNetwork, finish, sums
 from sdp.config import Config
 from sdp.program import Kind
 
-Mode = tuple[int, bool]
-"""(budget, w4)"""
+__all__ = ["Mode", "Point", "convolutions", "interpolated"]
 
 
 class Point:
     """A fitted network with the codes of all its tensors on the calibration images.
 
-    ``modes``: of all layers that sum over channels; ``correct``, ``weights``: as in :func:`compiler.correction.step`.
+    ``modes``: of all layers that sum over channels; ``correct``, ``weights``, ``arithmetic``: as in :func:`compiler.correction.step`.
     """
 
-    def __init__(self, calibration: Calibration, config: Config, modes: dict[str, Mode], *, correct: bool, weights: str):
+    def __init__(self, calibration: Calibration, config: Config, modes: dict[str, Mode], *, correct: bool, weights: str,
+                 arithmetic: Arithmetic | None = None):
         self.config, self.modes, self.all = config, modes, calibration
-        self.options = {"correct": correct, "weights": weights}
-        self.calibration = calibration.at(modes, config.group)
+        self.arithmetic = arithmetic or Terms(config)
+        self.options = {"correct": correct, "weights": weights, "arithmetic": self.arithmetic}
+        self.calibration = self.arithmetic.scaled(calibration, modes)
         self.nodes = {node.name: node for node in calibration.network.nodes}
-        network = quantize(calibration, config, modes)
+        network = self.arithmetic.network(calibration, modes)
         self.tensors = {network.input: self._input(network)}
         for layer in network.layers:
             layer, self.tensors[layer.name] = correction.step(layer, self.tensors, self.calibration, config, **self.options)
@@ -48,10 +49,13 @@ class Point:
         at = slice(self.all.fit if self.all.fit < len(tensors[last]) else 0, None)
         return loss(self.all.tensors[last][at], tensors[last][at] * scale, self.all.temperature)
 
+    def _sums(self, layer: QuantizedLayer, codes: np.ndarray) -> np.ndarray:
+        return self.arithmetic.sums(layer, self.arithmetic.operands(layer, codes)) if layer.kind is Kind.CONV else sums(layer, codes)
+
     def changed(self, name: str, mode: Mode) -> Loss:
         """The loss with one layer in another mode: that layer and those whose scales change with it are fitted anew, others are not."""
         network, modes = self.network, self.modes | {name: mode}
-        calibration = self.all.at(modes, self.config.group)
+        calibration = self.arithmetic.scaled(self.all, modes)
         before, after = self.calibration.scales, calibration.scales
         tensors, dirty = dict(self.tensors), set()
         if before[network.input] != after[network.input]:
@@ -60,26 +64,12 @@ class Point:
         for layer in network.layers:
             read = [tensor for tensor in (layer.input, layer.residual) if tensor is not None]
             if layer.name == name or any(before[tensor] != after[tensor] for tensor in (layer.name, *read)):
-                layer = quantize_layer(calibration, self.nodes[layer.name], self.config, *modes.get(layer.name, (1, False)))
+                layer = self.arithmetic.layer(calibration, self.nodes[layer.name], modes.get(layer.name, self.arithmetic.exact))
                 _, tensors[layer.name] = correction.step(layer, tensors, calibration, self.config, **self.options)
             elif dirty.intersection(read):
-                tensors[layer.name] = finish(layer, accumulate(layer, tensors[layer.input], self.config.group), tensors)
+                tensors[layer.name] = finish(layer, self._sums(layer, tensors[layer.input]), tensors)
             else:
                 continue
             dirty.add(layer.name)
         return self._loss(tensors, layer.out_scale)
 
-
-def convolutions(network: QuantizedNetwork) -> list[str]:
-    return [layer.name for layer in network.layers if layer.kind is Kind.CONV]
-
-
-def interpolated(measured: dict[Mode, float], budgets: range, floor: float) -> dict[Mode, float]:
-    """Losses of all budgets from those of some, geometrically; they never fall with the budget."""
-    found = {}
-    for w4 in sorted({w4 for _, w4 in measured}):
-        known = sorted(k for k, w in measured if w == w4)
-        values = np.maximum.accumulate([max(measured[k, w4], floor) for k in reversed(known)])[::-1]
-        logs = np.interp(np.array(budgets), known, np.log(values))
-        found |= {(k, w4): float(np.exp(log)) for k, log in zip(budgets, logs)}
-    return found

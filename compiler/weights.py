@@ -1,24 +1,62 @@
-"""Weights to integers, each to its nearest: the steps per output channel and the values that one digit has."""
+"""Weights to integers, each to its nearest: the values that a weight may have, and the steps per output channel that suit them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from golden.weights import W4_VALUES
 
-_MIDDLES = (W4_VALUES[1:] + W4_VALUES[:-1]) / 2
+
+@dataclass(frozen=True, eq=False)
+class Alphabet:
+    """``values``: what a weight may be, ascending. ``peaks``: codes of a channel's largest weight that are tried for the least squared error; one
+    needs no trial. ``widths``: scales that :mod:`compiler.rounding` tries, relative to the one found. ``steps``: finds the scales (out,) of
+    weights (out, reduction) instead, if given."""
+
+    values: np.ndarray
+    peaks: np.ndarray
+    widths: tuple[float, ...]
+    steps: Callable[[np.ndarray], np.ndarray] | None = None
+
+    @cached_property
+    def middles(self) -> np.ndarray:
+        return (self.values[1:] + self.values[:-1]) / 2
+
+    @cached_property
+    def whole(self) -> bool:
+        """Every integer from the lowest to the highest."""
+        return len(self.values) == self.values[-1] - self.values[0] + 1
 
 
-def nearest(values: np.ndarray, w4: bool) -> np.ndarray:
-    """The nearest weights that the mode has, int16."""
-    if not w4:
-        return np.clip(np.rint(values), -127, 127).astype(np.int16)
-    return W4_VALUES[np.searchsorted(_MIDDLES, values)].astype(np.int16)
+FITTED = (0.75, 0.82, 0.9, 0.96, 1.0, 1.06, 1.14, 1.25)
+TWO_DIGITS = Alphabet(np.arange(-127, 128), np.array([127.0]), (1.0, 0.93))
+ONE_DIGIT = Alphabet(W4_VALUES, np.linspace(7, 40, 67), FITTED)
+INT4 = Alphabet(np.arange(-8, 8), np.linspace(6, 24, 67), FITTED)
 
 
-def weight_scales(weight: np.ndarray, w4: bool) -> np.ndarray:
+def alphabet(w4: bool | Alphabet) -> Alphabet:
+    """Of weights of two digits, of one digit, or the one given."""
+    return w4 if isinstance(w4, Alphabet) else ONE_DIGIT if w4 else TWO_DIGITS
+
+
+def nearest(values: np.ndarray, w4: bool | Alphabet) -> np.ndarray:
+    """The nearest weights that there are, int16."""
+    letters = alphabet(w4)
+    if letters.whole:
+        return np.clip(np.rint(values), letters.values[0], letters.values[-1]).astype(np.int16)
+    return letters.values[np.searchsorted(letters.middles, values)].astype(np.int16)
+
+
+def weight_scales(weight: np.ndarray, w4: bool | Alphabet) -> np.ndarray:
     """Scale per output channel for weights (out, reduction): the peak at 127 for two digits, the least squared error for one."""
+    letters = alphabet(w4)
+    if letters.steps:
+        return letters.steps(weight)
     peak = np.abs(weight).max(axis=1)
-    if not w4:
-        return peak / 127
-    candidates = peak / np.linspace(7, 40, 67)[:, None]
-    errors = [np.square(weight - nearest(weight / np.maximum(s, 1e-30)[:, None], True) * s[:, None]).sum(axis=1) for s in candidates]
+    if len(letters.peaks) == 1:
+        return peak / letters.peaks[0]
+    candidates = peak / letters.peaks[:, None]
+    errors = [np.square(weight - nearest(weight / np.maximum(s, 1e-30)[:, None], letters) * s[:, None]).sum(axis=1) for s in candidates]
     return np.take_along_axis(candidates, np.argmin(errors, axis=0)[None], axis=0)[0]

@@ -15,11 +15,11 @@ import dataclasses
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from compiler.quantize import fit_shift
 from compiler.quantized import QuantizedLayer, QuantizedNetwork
 from finetune import ste
+from finetune.arithmetic import Terms, sums
 from sdp.config import Config
 from sdp.program import Kind
 
@@ -55,11 +55,11 @@ class Integers:
 
 
 class Model(torch.nn.Module):
-    """``start``: as :func:`compiler.onnx_export.standard` leaves it."""
+    """``start``: as :func:`compiler.onnx_export.standard` leaves it; ``arithmetic``: SDP's, if none."""
 
-    def __init__(self, start: QuantizedNetwork, config: Config):
+    def __init__(self, start: QuantizedNetwork, config: Config, arithmetic: Terms | None = None):
         super().__init__()
-        self.start, self.config = start, config
+        self.start, self.config, self.arithmetic = start, config, arithmetic or Terms(config)
         self.layers = torch.nn.ModuleList(Layer(layer) for layer in start.layers)
         # Tensors that share a scale share its place.
         self.place = {start.input: 0}
@@ -102,7 +102,7 @@ class Model(torch.nn.Module):
         begin = torch.from_numpy(start.bias * start.in_scale * start.weight_scale)
         bias = ste.rounded(begin / (into.double() * torch.from_numpy(start.weight_scale) * stretch) + BIAS * layer.bias.double() * 2.0**shift / multiplier)
         latent = (layer.codes + layer.unit * layer.weight) / stretch.to(layer.weight.dtype)[:, None, None, None]
-        return Integers(bias, multiplier, residual_multiplier, shift, ste.nearest(latent, start.w4))
+        return Integers(bias, multiplier, residual_multiplier, shift, ste.nearest(latent, self.arithmetic.letters(start)))
 
     def forward(self, codes: torch.Tensor) -> dict[str, torch.Tensor]:
         """Codes of every tensor, (n, channels, h, w), for input codes as they lie in activation memory."""
@@ -110,15 +110,17 @@ class Model(torch.nn.Module):
         for layer in self.layers:
             start, source = layer.start, tensors[layer.start.input]
             if start.kind is Kind.CONV:
-                key = start.input, start.budget
+                key = self.arithmetic.shared(start)
                 if key not in masked:
-                    masked[key] = ste.select(source, start.budget, self.config.group)
+                    masked[key] = self.arithmetic.operands(start, source)
                 source = masked[key]
             integers = self.integers(layer, scales)
+            summed = self.arithmetic.sums if start.kind is Kind.CONV else sums
+            found = summed(start, source, integers.weights)
             bias, factor, ratio = (number.to(codes.dtype) for number in (integers.bias, integers.multiplier / 2.0**integers.shift,
                                                                          integers.residual_multiplier / 2.0**integers.shift))
             residual = tensors[start.residual] if start.residual is not None else None
-            tensors[start.name] = ste.requantized(_sums(start, source, integers.weights), bias, factor, residual, ratio, *start.clamp,
+            tensors[start.name] = ste.requantized(found, bias, factor, residual, ratio, *start.clamp,
                                                   start.ties_even)
         return tensors
 
@@ -149,21 +151,3 @@ class Model(torch.nn.Module):
                                            weight_scale=multiplier * out / into / (1 << integers.shift))
             layers.append(made)
         return dataclasses.replace(self.start, layers=tuple(layers))
-
-
-def _sums(start: QuantizedLayer, codes: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-    """Accumulators of a layer; the padding at the bottom and on the right follows from its output."""
-    (height, width, channels), out = start.in_shape, start.out_shape
-    behind = [max(0, (o - 1) * s + k - size - p) for o, s, k, size, p in zip(out, start.stride, start.kernel, (height, width), start.pad)]
-    pad = start.pad[1], behind[1], start.pad[0], behind[0]
-    if any(pad):
-        codes = functional.pad(codes, pad, value=-torch.inf if start.kind is Kind.MAX else 0)
-    if start.kind is Kind.MAX:
-        made = functional.max_pool2d(codes, start.kernel, start.stride)
-        made = torch.where(torch.isinf(made), 0, made)
-    elif start.kind is Kind.SUM:
-        made = functional.avg_pool2d(codes, start.kernel, start.stride, divisor_override=1)
-    else:
-        groups = channels if start.kind is Kind.DEPTHWISE else 1
-        made = functional.conv2d(codes, weights.contiguous(memory_format=torch.channels_last), stride=start.stride, groups=groups)
-    return made[:, :, : out[0], : out[1]]

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from compiler import correction, flow, onnx_export, onnx_import, schedule
 from compiler.ablation import cost
 from compiler.calibration import calibrate
-from compiler.loss import Bound, blends
+from compiler.loss import Bound
 from compiler.network import Conv, Network, NetworkError
 from compiler.quantize import quantize
 from compiler.quantized import QuantizedNetwork, run
@@ -77,8 +77,9 @@ def main(args) -> int:
         import torch
     except ImportError:
         raise FinetuneError("this needs PyTorch, which is not installed: .venv/bin/python -m pip install -c constraints.txt -e '.[finetune]'") from None
+    from finetune.learn import learn
     from finetune.model import Model
-    from finetune.train import Held, Settings, train
+    from finetune.train import Settings
 
     console, config, source = Console(), args.config, Path(args.model)
     name = source.stem if source.stem != "model" else source.resolve().parent.name
@@ -104,27 +105,14 @@ def main(args) -> int:
             begun = onnx_export.standard(start(network, calibration, config, args, bar), config)
     except NetworkError as error:
         raise FlowError(str(error)) from None
-    torch.manual_seed(args.seed)
     model = Model(begun, config)
+    console.print(f"{cost(begun, config):.3f} nibble cycles per MAC")
     runner, fixed = accuracy.onnx_runner(source, args.threads)
 
     def teacher(images):
         return accuracy.batches(runner, images, fixed or len(images))
 
-    hard, _ = blends(network, rest.images, rest.labels, len(rest) // 2)
-    shown = np.concatenate([rest.images, hard])
-    held = Held(shown, rest.labels, accuracy.batches(runner, shown, fixed or 100))
-    right = 100 * float((held.wanted[: len(rest)].argmax(axis=1) == rest.labels).mean())
-    console.print(f"{cost(begun, config):.3f} nibble cycles per MAC; float: {right:.2f} % of the held images")
-    with progress_bar(console) as bar:
-        task = bar.add_task("epoch 1", total=1)
-
-        def report(figures):
-            bar.update(task, description=f"epoch {figures['epoch'] + 1}", completed=0)
-            bar.console.print("epoch {epoch}: {accuracy:.2f} % of the held images, divergence {divergence:.4f}".format(**figures))
-
-        curve = train(model, training.images, training.labels, teacher, held, settings, out / "checkpoint.pt", key=json.dumps(used, sort_keys=True),
-                      progress=lambda done, total: bar.update(task, completed=done, total=total), report=report)
+    curve = learn(model, network, teacher, training, rest, settings, out / "checkpoint.pt", json.dumps(used, sort_keys=True), console)
     made, path = model.quantized(), out / f"{name}.onnx"
     onnx_export.save(made, path)
     prove(made, path, rest.images[:PROOF], config)

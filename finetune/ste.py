@@ -23,10 +23,9 @@ class _Round(torch.autograd.Function):
 
 class _Nearest(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, w4):
-        codes = torch.from_numpy(weights.nearest(x.detach().numpy(), w4)).to(x.dtype)
-        low, high = (-32, 28) if w4 else (-127, 127)
-        ctx.save_for_backward((x >= low) & (x <= high))
+    def forward(ctx, x, letters):
+        codes = torch.from_numpy(weights.nearest(x.detach().numpy(), letters)).to(x.dtype)
+        ctx.save_for_backward((x >= int(letters.values[0])) & (x <= int(letters.values[-1])))
         return codes
 
     @staticmethod
@@ -77,9 +76,9 @@ def rounded(x: torch.Tensor) -> torch.Tensor:
     return _Round.apply(x)
 
 
-def nearest(x: torch.Tensor, w4: bool) -> torch.Tensor:
-    """The nearest weights that the mode has; gradient of the identity within the range of the codes, none outside of it."""
-    return _Nearest.apply(x, w4)
+def nearest(x: torch.Tensor, letters: weights.Alphabet) -> torch.Tensor:
+    """The nearest weights of ``letters``; gradient of the identity within their range, none outside of it."""
+    return _Nearest.apply(x, letters)
 
 
 def requantized(sums: torch.Tensor, bias: torch.Tensor, factor: torch.Tensor, residual: torch.Tensor | None, ratio: torch.Tensor,

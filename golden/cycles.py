@@ -64,7 +64,7 @@ class LayerCycles:
 
 
 def layer_cycles(config: Config, layer: Layer) -> LayerCycles:
-    """The exact cycles of ``layer`` on ``config``."""
+    """The exact cycles of ``layer`` on ``config``; of a convolution with DRQ, where data decide, about the least: see ``golden.drq_array``."""
     queue = config.rows // config.ports
     if layer.kind is not Kind.CONV:
         blocks = -(-layer.out_channels // config.word)
@@ -74,7 +74,7 @@ def layer_cycles(config: Config, layer: Layer) -> LayerCycles:
     blocks = -(-layer.out_channels // config.block(layer.w4))
     strips = layer.out_h * -(-layer.out_w // config.ports)
     operands = beats(config, layer.stride_w)
-    step = max(layer.budget, operands)
+    step = operands if config.array == "drq" else max(layer.budget, operands)
     # The last step ends with its reads; its terms, `budget` cycles, belong to the pipeline.
     pipeline = operands - step + READ_STAGES + SELECT_STAGES + layer.budget - 1 + CAPTURE_STAGES
     return LayerCycles(
@@ -91,9 +91,9 @@ def term_slots(config: Config, layer: Layer) -> int:
 
 
 def utilization(config: Config, layer: Layer, macs: int) -> float:
-    """Share of the nibble multipliers' cycles that the layer's ``macs`` need at its budget and weight mode."""
-    needed = macs * layer.budget / config.group * (1 if layer.w4 else 2)
-    return needed / (layer_cycles(config, layer).total * config.nibble_multipliers)
+    """Share of the multipliers' cycles that the layer's ``macs`` need at its budget and weight mode."""
+    per_cycle = config.rows * config.block(layer.w4) * config.lanes * config.group / layer.budget
+    return macs / (layer_cycles(config, layer).total * per_cycle)
 
 
 # The decoder, in cycles: see ``hw.decoder``.

@@ -5,15 +5,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from golden import cycles
+from golden import cycles, masks
+from golden.arrays import operands
 from golden.channel_unit import depthwise, pool
+from golden.hazard import HazardError
 from golden.mac_array import convolve, exact
 from golden.output_stage import requantize, unpack_scales
 from golden.parallel import over_images
-from golden.term_select import select, to_signed
+from golden.term_select import to_signed
 from golden.traffic import Traffic, program_traffic
-from golden.weights import decode_digit, slot_bytes, unpack_slots
-from sdp import UserError
+from golden.weights import slot_bytes, unpack_slots, weights_of
 from sdp.config import Config
 from sdp.encoding import decode
 from sdp.program import (
@@ -23,6 +24,7 @@ from sdp.program import (
     Kind,
     Layer,
     Load,
+    MaskedLayer,
     Opcode,
     ProgramError,
     Store,
@@ -32,17 +34,16 @@ from sdp.program import (
 )
 
 
-class HazardError(UserError, ValueError):
-    """A program whose result depends on timing: it writes what a layer is still reading. The hardware does not notice."""
-
-
 @dataclass(frozen=True)
 class LayerCounts:
-    """What the hardware's log holds of a layer, and the cycle of the program in which it starts. ``terms`` and ``empty``: int64 (images,)."""
+    """What the hardware's log holds of a layer, and the cycle of the program in which it starts. ``terms`` and ``empty``: int64 (images,).
+
+    With DRQ, where they depend on data, ``start`` and ``cycles`` are such arrays as well.
+    """
 
     layer: Layer
-    start: int
-    cycles: int
+    start: int | np.ndarray
+    cycles: int | np.ndarray
     terms: np.ndarray
     empty: np.ndarray
 
@@ -50,15 +51,15 @@ class LayerCounts:
 @dataclass
 class Result:
     """``outputs``: uint8 (images, words, bytes per word), in the order of the stores. ``cycles`` hold for streams that never wait,
-    ``traffic`` for any."""
+    ``traffic`` for any. With DRQ ``cycles`` are int64 (images,)."""
 
     outputs: np.ndarray
-    cycles: int = 0
+    cycles: int | np.ndarray = 0
     layers: list[LayerCounts] = field(default_factory=list)
     traffic: Traffic = Traffic()
 
     @property
-    def busy(self) -> int:
+    def busy(self) -> int | np.ndarray:
         """Cycles in which a layer ran."""
         return sum(entry.cycles for entry in self.layers)
 
@@ -75,6 +76,13 @@ def _reached(out: int, stride: int, kernel: int, pad: int, size: int) -> np.ndar
     return np.flatnonzero(_uses(out, stride, kernel, pad, size))
 
 
+_OPCODES = {Layer: Opcode.LAYER, Store: Opcode.STORE, End: Opcode.END}
+
+
+def _later(a: int | np.ndarray, b: int | np.ndarray) -> int | np.ndarray:
+    return max(a, b) if isinstance(a, int) and isinstance(b, int) else np.maximum(a, b)
+
+
 class Machine:
     """One accelerator, or ``images`` of them that run one program on different inputs.
 
@@ -88,6 +96,7 @@ class Machine:
         self.activations = self._planes.transpose(1, 2, 0)
         self.weights = np.zeros((config.weight_words, config.columns, config.word), dtype=np.uint16)
         self.scales = np.zeros((2, config.scale_words * config.outputs), dtype=np.int64)
+        self.masks = np.zeros((images, config.mask_words, config.word), dtype=bool)
 
     def run(self, program: bytes | list[Command]) -> Result:
         """Execute a byte stream, or its commands.
@@ -104,14 +113,14 @@ class Machine:
         # The cycle of the next header's first beat, and the first cycle in which the engine is idle, both counted from the start.
         now, idle, running = cycles.BEGIN + 1, 0, None
         for command in commands:
-            opcode = command.opcode if isinstance(command, Load) else {Layer: Opcode.LAYER, Store: Opcode.STORE, End: Opcode.END}[type(command)]
+            opcode = command.opcode if isinstance(command, Load) else next(o for kind, o in _OPCODES.items() if isinstance(command, kind))
             now += header_beats(self.config, opcode) + cycles.CHECK
             beside = isinstance(command, Load) and opcode is not Opcode.LOAD_ACTIVATIONS and not command.sync
             if not beside:
-                now = max(now, idle)
+                now = _later(now, idle)
             match command:
                 case Load():
-                    if beside and now < idle:
+                    if beside and np.any(now < idle):
                         self._check_hazard(command, running)
                     self._load(command)
                     now += 1 + command.data.shape[-2] * beats_per_word(self.config, opcode)
@@ -200,24 +209,34 @@ class Machine:
     def _layer(self, layer: Layer, start: int) -> LayerCounts:
         c, blocks = self.config, self._blocks(layer)
         self._check(layer, layer.in_words if layer.kind is Kind.CONV else blocks)
-        weights = {Kind.CONV: lambda layer: exact(self._weights(layer)), Kind.DEPTHWISE: self._bytes}.get(layer.kind, lambda layer: None)(layer)
-        terms = np.concatenate(over_images(lambda at: self._compute(layer, blocks, weights, at), len(self.activations)))
-        return LayerCounts(layer, start, cycles.layer_cycles(c, layer).total, terms, cycles.term_slots(c, layer) - terms)
+        drq = c.array == "drq"
+        if drq:
+            layer = layer if isinstance(layer, MaskedLayer) else MaskedLayer(**vars(layer))
+            masks.check(c, layer)
+        whole = self._weights if drq else lambda layer: exact(self._weights(layer))
+        weights = {Kind.CONV: whole, Kind.DEPTHWISE: self._bytes}.get(layer.kind, lambda layer: None)(layer)
+        counts = np.concatenate(over_images(lambda at: self._compute(layer, blocks, weights, at), len(self.activations)), axis=1)
+        if len(counts) > 1:
+            return LayerCounts(layer, start, *counts)
+        return LayerCounts(layer, start, cycles.layer_cycles(c, layer).total, counts[0], cycles.term_slots(c, layer) - counts[0])
 
     def _compute(self, layer: Layer, blocks: int, weights: np.ndarray | None, at: slice) -> np.ndarray:
-        """The layer for the images ``at``, from memory to memory; returns the terms of each image."""
+        """The layer for the images ``at``, from memory to memory; returns the terms of each image, (1, n), or with DRQ cycles, terms and empty slots, (3, n)."""
         c, out = self.config, (layer.out_h, layer.out_w)
         in_words = layer.in_words if layer.kind is Kind.CONV else blocks
         image, kernel = self._image(layer, in_words, at), (layer.kernel_h, layer.kernel_w)
         stride, pad = (layer.stride_h, layer.stride_w), (layer.pad_top, layer.pad_left)
-        terms = np.zeros(len(image), dtype=np.int64)
+        counts = np.zeros((1, len(image)), dtype=np.int64)
         if layer.kind is Kind.CONV:
             image[..., (in_words - 1) * c.word + layer.in_tail :] = 0
-            masked, counts = select(image, layer.budget, c.group)
-            acc = convolve(masked, weights, stride, pad, out, dtype=None)
+        if layer.kind is Kind.CONV and isinstance(layer, MaskedLayer):
+            acc, counts = masks.convolve(c, layer, image, self.masks[at], weights)
+        elif layer.kind is Kind.CONV:
+            codes, terms = operands(c, image, layer.budget)
+            acc = convolve(codes, weights, stride, pad, out, dtype=None)
             # A pixel's terms are used by each window that holds it.
             uses = [_uses(*axis) for axis in zip(out, stride, kernel, pad, image.shape[1:3])]
-            terms += blocks * (counts.sum(axis=-1) * uses[0][:, None] * uses[1]).sum(axis=(1, 2))
+            counts[0] = blocks * (terms * uses[0][:, None] * uses[1]).sum(axis=(1, 2))
         elif layer.kind is Kind.DEPTHWISE:
             acc = depthwise(image, weights, stride, pad, out)
         else:
@@ -235,7 +254,9 @@ class Machine:
             codes = requantize(acc[..., part], bias[part], multiplier[part], layer.shift, layer.clamp_low, layer.clamp_high, residual,
                                layer.residual_multiplier, layer.ties_even)
             self._codes(layer.out_base + n * layer.out_plane, part, out, at)[...] = codes
-        return terms
+            if isinstance(layer, MaskedLayer) and layer.predict:
+                masks.predict(layer, codes, n, self.masks[at])
+        return counts
 
     def _codes(self, base: int, part: slice, size: tuple[int, int], at: slice) -> np.ndarray:
         """View of memory from ``base`` on, a word per pixel: as many channels of it as ``part`` has, uint8 (images, h, w, channels)."""
@@ -247,12 +268,10 @@ class Machine:
         c, blocks, steps = self.config, self._blocks(layer), self._steps(layer)
         at = slice(layer.weight_base, layer.weight_base + blocks * steps)
         slots = self.weights[at].reshape(blocks, layer.kernel_h, layer.kernel_w, layer.in_words, c.columns, c.word)
-        high, low = decode_digit(slots >> 5), decode_digit(slots & 31)
-        whole = np.concatenate([low, high], axis=4) if layer.w4 else low + 16 * high
-        return whole.transpose(1, 2, 3, 5, 0, 4).reshape(layer.kernel_h, layer.kernel_w, layer.in_words * c.word, -1)
+        return weights_of(c, slots, layer.w4).transpose(1, 2, 3, 5, 0, 4).reshape(layer.kernel_h, layer.kernel_w, layer.in_words * c.word, -1)
 
     def _bytes(self, layer: Layer) -> np.ndarray:
         """Depthwise weights from memory, (kernel_h, kernel_w, channels of all words)."""
         slots = self.weights[layer.weight_base : layer.weight_base + self._weight_words(layer), 0]
-        whole = slot_bytes(slots).reshape(-1, layer.kernel_h, layer.kernel_w, self.config.word)
+        whole = slot_bytes(self.config, slots).reshape(-1, layer.kernel_h, layer.kernel_w, self.config.word)
         return whole.transpose(1, 2, 0, 3).reshape(layer.kernel_h, layer.kernel_w, -1)

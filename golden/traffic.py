@@ -40,6 +40,10 @@ class Traffic:
     scale_writes: int = 0
     beats_in: int = 0
     beats_out: int = 0
+    mask_reads: int = 0
+    """of DRQ's mask memory, a word with each word of operands; the machine has no counters for masks"""
+    mask_writes: int = 0
+    """parts of ``outputs`` bits; the predictor's sums are read and written with each part of a result besides"""
 
     def __add__(self, other: "Traffic") -> "Traffic":
         return Traffic(*(a + b for a, b in zip(vars(self).values(), vars(other).values())))
@@ -74,6 +78,8 @@ def layer_traffic(config: Config, layer: Layer) -> Traffic:
     inside = (_taps(layer.out_h, layer.stride_h, layer.kernel_h, layer.pad_top, layer.in_h)
               * _taps(layer.out_w, layer.stride_w, layer.kernel_w, layer.pad_left, layer.in_w))
     blocks = -(-layer.out_channels // (config.block(layer.w4) if conv else config.word))
+    masked, predict = (getattr(layer, name, False) for name in ("masked", "predict"))
+    regions = ((layer.out_h - 1 >> layer.region_h) + 1) * ((layer.out_w - 1 >> layer.region_w) + 1) if predict else 0
     return Traffic(
         operand_reads=blocks * layer.in_words * inside if conv else 0,
         channel_reads=0 if conv else blocks * inside,
@@ -81,7 +87,9 @@ def layer_traffic(config: Config, layer: Layer) -> Traffic:
         result_writes=pixels * chunks,
         array_weight_reads=timing.tiles * timing.steps * config.weight_beats if conv else 0,
         depthwise_weight_reads=timing.tiles * timing.steps * config.depthwise_beats if layer.kind is Kind.DEPTHWISE else 0,
-        scale_reads=timing.tiles * timing.drain * config.scale_beats)
+        scale_reads=timing.tiles * timing.drain * config.scale_beats,
+        mask_reads=blocks * layer.in_words * inside if conv and masked else 0,
+        mask_writes=regions * chunks)
 
 
 def command_traffic(config: Config, command: Command) -> Traffic:
@@ -130,4 +138,5 @@ def moved_bits(config: Config, traffic: Traffic) -> dict[str, tuple[int, int]]:
                     traffic.weight_writes // c.weight_beats * c.weight_bits),
         "scales": (traffic.scale_reads // c.scale_beats * c.scale_word_bits, traffic.scale_writes // c.scale_beats * c.scale_word_bits),
         "dram": (traffic.beats_in * c.stream_bits, traffic.beats_out * c.stream_bits),
+        **({"masks": (traffic.mask_reads * c.word, traffic.mask_writes * c.outputs)} if c.array == "drq" else {}),
     }

@@ -5,11 +5,12 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.activation_memory import ActivationMemory
+from hw.arrays import convolution_unit, depthwise_slots
 from hw.channel_unit import ChannelUnit
 from hw.controller import Controller
-from hw.convolution_unit import ConvolutionUnit
 from hw.decoder import CommandDecoder, beat_layout
 from hw.drain import Drain
+from hw.drq_masks import Masks
 from hw.output_stage import OutputStage
 from hw.registers import RegisterPort, Registers, event_members
 from hw.stream_memory import StreamMemory
@@ -44,7 +45,7 @@ class Core(wiring.Component):
         m.submodules.weights = weights = StreamMemory(
             width=config.weight_bits, depth=config.weight_words, beat=config.stream_bits, few=config.depthwise_beats)
         m.submodules.scales = scales = StreamMemory(width=config.scale_word_bits, depth=config.scale_words, beat=config.stream_bits)
-        m.submodules.convolution = convolution = ConvolutionUnit(config)
+        m.submodules.convolution = convolution = convolution_unit(config)
         m.submodules.channel = channel = ChannelUnit(config)
         m.submodules.drain = drain = Drain(config)
         m.submodules.output_stage = output_stage = OutputStage(config)
@@ -70,7 +71,7 @@ class Core(wiring.Component):
             channel.word.eq(activations.data[0]), channel.beat.eq(controller.beat), channel.step.eq(controller.step), channel.ahead.eq(controller.ahead),
             weights.read_enable.eq(convolution.weight_enable | channel.weight_enable), weights.read_few.eq(channel.weight_enable),
             weights.read_address.eq(Mux(channel.weight_enable, channel.weight_address, convolution.weight_address)),
-            convolution.weights.eq(weights.data), channel.slots.eq(weights.data[: len(channel.slots.as_value())]),
+            convolution.weights.eq(weights.data), channel.slots.eq(depthwise_slots(config, weights.data)),
             # results
             drain.captured.eq(convolution.captured | channel.captured), convolution.shift.eq(drain.shift),
             output_stage.active.eq(drain.active), output_stage.chunk.eq(drain.chunk),
@@ -97,6 +98,13 @@ class Core(wiring.Component):
             self.scale_reads.eq(scales.reads), self.scale_writes.eq(scales.write_enable),
             self.beats_in.eq(self.input.valid & self.input.ready), self.beats_out.eq(self.output.valid & self.output.ready),
         ]
+        if config.array == "drq":
+            m.submodules.masks = masks = Masks(config)
+            m.d.comb += [
+                masks.layer.eq(layer), masks.start.eq(started), masks.valid.eq(output_stage.write_mask.any()), masks.codes.eq(output_stage.write_data),
+                masks.read.eq(controller.mask), convolution.masks.eq(masks.data),
+                controller.stall.eq(convolution.stall), convolution.draining.eq(drain.active & ~drain.ending),
+            ]
         with m.If(decoder.read_valid):
             m.d.comb += [activations.read.valid.eq(1), activations.read.address[0].eq(decoder.read_address)]
         return m

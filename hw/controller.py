@@ -22,6 +22,11 @@ def beat_layout(config: Config) -> data.StructLayout:
     return data.StructLayout({"rows": config.ports, "strip": max(1, bits_for(config.rows // config.ports - 1)), "tail": 1, "inside": 1})
 
 
+def mask_layout(config: Config) -> data.StructLayout:
+    """A read of the mask memory."""
+    return data.StructLayout({"valid": 1, "address": bits_for(config.mask_words - 1)})
+
+
 class Controller(wiring.Component):
     """Issues the reads of a layer and says when a step's operands are complete.
 
@@ -42,6 +47,11 @@ class Controller(wiring.Component):
     ahead : Out, what ``step`` will be in the next cycle
     beat, step : Out
     fault : Out, ``sdp.program.Error``, NONE while all is well: an address past a memory, or a reduction too long
+
+    For DRQ, whose array takes its time and says itself when a tile ends, instead of budgets and the wait for the output stage:
+
+    stall : In, no convolution's read is issued in this cycle
+    mask : Out, the read of the masks of the word that ``read`` names
     """
 
     def __init__(self, config: Config):
@@ -54,11 +64,20 @@ class Controller(wiring.Component):
             "step": Out(step_layout(config)),
             "ahead": Out(step_layout(config)),
             "fault": Out(4),
+            **({"stall": In(1), "mask": Out(mask_layout(config))} if config.array == "drq" else {}),
         })
+
+    def _step(self, beats):
+        """Cycles of a convolution's step."""
+        return beats if self.config.array == "drq" else Mux(self.layer.budget > beats, self.layer.budget, beats)
+
+    def _waits(self, drain):
+        """Whether the present cycle is repeated; ``drain``: the tile must wait for the one before to be drained."""
+        return Mux(self.layer.kind == Kind.CONV, self.stall, drain) if self.config.array == "drq" else drain
 
     def elaborate(self, platform):
         m = Module()
-        config, layer = self.config, self.layer
+        config, layer, drq = self.config, self.layer, self.config.array == "drq"
         ports, queue_length = config.ports, config.rows // config.ports
         wide, coordinate = wide_address(config), signed(bits_for(SIZE_MAX * STRIDE_MAX) + 2)
         pooling, weighted = Signal(), Signal()
@@ -78,7 +97,7 @@ class Controller(wiring.Component):
             origin.eq(-(layer.in_w * layer.pad_top + layer.pad_left)),
             last_beat_of_strip.eq(Mux(pooling, 0, gcd - 1)),
             last_beat.eq(Mux(pooling, 0, gcd * queue_length - 1)),
-            last_cycle.eq(Mux(pooling, 0, Mux(layer.budget > gcd * queue_length, layer.budget, gcd * queue_length) - 1)),
+            last_cycle.eq(Mux(pooling, 0, self._step(gcd * queue_length) - 1)),
             drain.eq(Mux(pooling, cycles.drain(config, Kind.SUM, False),
                          Mux(layer.w4, cycles.drain(config, Kind.CONV, True), cycles.drain(config, Kind.CONV, False))) - 1),
         ]
@@ -165,6 +184,12 @@ class Controller(wiring.Component):
                 self.read.address[port].eq(address[: len(layer.in_base)]),
                 outside[port].eq(valid[port] & (address[len(layer.in_base):].any() | (residual & (address[len(layer.in_base) - 1] != half)))),
             ]
+        if drq:
+            # Masks: the region and the word with the address of the codes, its place in memory with their read.
+            region_y, region_x, mask_word, mask_plane = (Signal(bits_for(SIZE_MAX) if name[0] == "r" else self.mask.address.shape(), name=name)
+                                                         for name in ("region_y", "region_x", "mask_word", "mask_plane"))
+            m.d.comb += [self.mask.valid.eq(valid[0] & layer.masked & ~pooling),
+                         self.mask.address.eq(layer.mask_base + mask_plane + region_y * layer.mask_pitch + region_x)]
         too_long, past_weights = Signal(), Signal()
         m.d.sync += [too_long.eq(issue & ~pooling & (steps == config.steps_max)),
                      past_weights.eq(issue & complete & weighted & (weights >= config.weight_words))]
@@ -183,6 +208,8 @@ class Controller(wiring.Component):
                 m.d.sync += [*constants, *first_strip, walker.address.eq(-(layer.in_w * layer.pad_top + layer.pad_left)),
                              row_address.eq(-(layer.in_w * layer.pad_top + layer.pad_left))]
                 m.d.sync += [s.eq(0) for s in (kernel_y, kernel_x, word, cycle, beat, strip, beat_of_strip, channel, steps, drain_left)]
+                if drq:
+                    m.d.sync += mask_word.eq(0)
                 m.d.sync += [s.eq(layer.in_base) for s in (block_address, row_offset, tap_offset, offset)]
                 m.d.sync += [block_weights.eq(layer.weight_base), weights.eq(layer.weight_base)]
                 m.next = "fill"
@@ -196,7 +223,7 @@ class Controller(wiring.Component):
                 m.d.comb += [
                     reading.eq(cycle <= last_beat),
                     complete.eq(cycle == last_beat),
-                    wait.eq(complete & tile_last_step & (drain_left != 0)),
+                    wait.eq(self._waits(complete & tile_last_step & (drain_left != 0))),
                     issue.eq(reading & ~wait),
                 ]
                 with m.If(cycle == 0):
@@ -220,6 +247,8 @@ class Controller(wiring.Component):
                                            & (in_y >= 0) & (in_y < layer.in_h) & (in_x >= 0) & (in_x < layer.in_w)),
                             wide_addresses[port].eq(head.address + offset + layer.stride_w * port),
                         ]
+                    if drq:
+                        m.d.sync += [region_y.eq(in_y >> layer.region_h), region_x.eq(in_x >> layer.region_w), mask_plane.eq(mask_word)]
                     m.d.sync += [
                         beat_1.strip.eq(strip), beat_1.tail.eq(~pooling & word_ends),
                         step_1.valid.eq(complete), step_1.first.eq(first_step), step_1.last.eq(tile_last_step), step_1.weight_address.eq(weights),
@@ -240,6 +269,8 @@ class Controller(wiring.Component):
                     with m.If(cycle == last_cycle):
                         m.d.sync += [cycle.eq(0), word.eq(word + 1), weights.eq(weights + 1), steps.eq(steps + 1),
                                      offset.eq(offset + layer.in_plane)]
+                        if drq:
+                            m.d.sync += mask_word.eq(Mux(word_ends, 0, mask_word + layer.mask_plane))
                         with m.If(word_ends):
                             m.d.sync += [word.eq(0), kernel_x.eq(kernel_x + 1), tap_offset.eq(tap_offset + 1), offset.eq(tap_offset + 1)]
                             with m.If(x_ends):

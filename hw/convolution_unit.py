@@ -22,10 +22,14 @@ class OperandBuffer(wiring.Component):
     -------
     beat, words : In, see ``Controller``; signed : In; tail : In, valid codes in the last channel word
     codes : Out, rows x (lanes * group) codes, registered
+
+    Parameters
+    ----------
+    magnitude : codes as sign and magnitude; else their nine bits are two's complement
     """
 
-    def __init__(self, config: Config):
-        self.config = config
+    def __init__(self, config: Config, *, magnitude: bool = True):
+        self.config, self.magnitude = config, magnitude
         super().__init__({
             "beat": In(beat_layout(config)),
             "words": In(data.ArrayLayout(word_layout(config), config.ports)),
@@ -46,7 +50,7 @@ class OperandBuffer(wiring.Component):
                 byte, negative, magnitude = self.words[port][i], Signal(name=f"negative_{port}_{i}"), Signal(8, name=f"magnitude_{port}_{i}")
                 m.d.comb += [
                     negative.eq(self.signed & byte[7]),
-                    magnitude.eq(Mux(negative, -byte, byte)),
+                    magnitude.eq(Mux(negative, -byte, byte) if self.magnitude else byte),
                 ]
                 with m.If(keep[i]):
                     m.d.comb += [codes[i].negative.eq(negative), codes[i].high.eq(magnitude[4:]), codes[i].low.eq(magnitude[:4])]

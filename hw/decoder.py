@@ -7,7 +7,7 @@ from amaranth.utils import bits_for
 
 from hw.types import layer_layout, word_layout
 from sdp.config import Config
-from sdp.program import ALIGNED, FIELDS, HEADER_WORDS, LAYER_WORDS, Error, Opcode, header_beats, limits, memory_words
+from sdp.program import ALIGNED, HEADER_WORDS, Error, Kind, Opcode, fields, header_beats, limits, memory_words
 
 
 def beat_layout(config: Config) -> data.StructLayout:
@@ -60,7 +60,7 @@ class CommandDecoder(wiring.Component):
         config, per_beat = self.config, self.config.header_words
 
         # The header, as it came.
-        header = Signal(data.ArrayLayout(32, -(-LAYER_WORDS // per_beat) * per_beat))
+        header = Signal(data.ArrayLayout(32, header_beats(config, Opcode.LAYER) * per_beat))
         received = Signal(range(len(header) // per_beat + 1))
         opcode = Signal(8)
         m.d.comb += opcode.eq(header[0][:8])
@@ -68,7 +68,7 @@ class CommandDecoder(wiring.Component):
         # A layer's fields and their checks.
         bounds = {name: (low, high, error) for name, low, high, error in limits(config)}
         problems = []
-        for f in FIELDS:
+        for f in fields(config):
             raw = header[f.word][f.lsb : f.lsb + f.bits]
             value = raw.as_signed() if f.signed else raw
             m.d.comb += self.layer[f.name].eq(value)
@@ -77,6 +77,12 @@ class CommandDecoder(wiring.Component):
                 problems.append((f.name, (value < low) | (value > high), error))
         order = list(bounds)
         problems.sort(key=lambda p: order.index(p[0]))
+        # What not every array has; one that has all needs no gate for it.
+        array, convolution = config.array_kind, self.layer.kind == Kind.CONV
+        if False in (modes := [w4 in array.modes for w4 in (False, True)]):
+            problems.append(("w4", convolution & (self.layer.w4 == modes.index(False)), Error.BUDGET))
+        if len(budgets := array.budgets(config.group)) < 2 * config.group:
+            problems.append(("budget", convolution & ~Cat(self.layer.budget == budget for budget in budgets).any(), Error.BUDGET))
         for name in ALIGNED:
             problems.append((name, self.layer[name][: bits_for(config.ports - 1)].any() if config.ports > 1 else 0, Error.ADDRESS))
         problems.append(("residual", self.layer.residual & (self.layer.in_base[-1] == self.layer.residual_base[-1]), Error.RESIDUAL))

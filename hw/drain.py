@@ -37,6 +37,7 @@ class Drain(wiring.Component):
     -------
     start, layer : In; captured : In, from the unit that computes
     chunk : Out, valid while ``active``; shift : Out, the array's next row please
+    ending : Out, only for DRQ, whose tiles end when they like: ``active`` for the last time
     fault : Out, ``sdp.program.Error``
     """
 
@@ -50,6 +51,7 @@ class Drain(wiring.Component):
             "chunk": Out(chunk_layout(config)),
             "shift": Out(1),
             "fault": Out(4),
+            **({"ending": Out(1)} if config.array == "drq" else {}),
         })
 
     def elaborate(self, platform):
@@ -65,7 +67,7 @@ class Drain(wiring.Component):
         last_index, last_slot = Signal.like(chunk.index), Signal(range(rows))
         span = Mux(pooling, 1, ports)
         m.d.comb += [
-            last_index.eq(Mux(pooling, chunks_per_word, Mux(layer.w4, config.block(True) // outputs, config.columns // outputs)) - 1),
+            last_index.eq(Mux(pooling, chunks_per_word, Mux(layer.w4, config.block(True) // outputs, config.block(False) // outputs)) - 1),
             last_slot.eq(Mux(pooling, 0, rows - 1)),
         ]
 
@@ -118,6 +120,8 @@ class Drain(wiring.Component):
             with m.Elif(here.scale >= config.scale_words):
                 m.d.comb += self.fault.eq(Error.SCALE_ADDRESS)
 
+        if config.array == "drq":
+            m.d.comb += self.ending.eq(self.active & tile_ends)
         with m.If(self.active):
             m.d.sync += [index.eq(index + 1), here.eq(after)]
             with m.If(pixel_ends):

@@ -86,7 +86,7 @@ class OutputStage(wiring.Component):
                     for chunk in range(digits):
                         sums = self.sums[chunk * outputs + n]
                         with m.Case(chunk):
-                            m.d.comb += [lane.low.eq(sums.low), lane.high.eq(Mux(layer.w4, 0, sums.high))]
+                            m.d.comb += [lane.low.eq(sums.low), lane.high.eq(Mux(layer.w4, 0, sums.high) if config.block(False) == config.columns else 0)]
                         with m.Case(chunk + digits):
                             m.d.comb += lane.low.eq(sums.high)
         final = beside[-1]

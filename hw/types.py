@@ -5,7 +5,7 @@ from amaranth.lib import data
 from amaranth.utils import bits_for
 
 from sdp.config import Config
-from sdp.program import CHANNELS_MAX, FIELDS, SIZE_MAX, limits
+from sdp.program import CHANNELS_MAX, SIZE_MAX, fields, limits
 
 
 class Code(data.Struct):
@@ -57,7 +57,7 @@ def layer_layout(config: Config) -> data.StructLayout:
     """The layer header, every field as wide as its largest allowed value."""
     bounds = {name: (low, high) for name, low, high, _ in limits(config)}
     shapes = {}
-    for f in FIELDS:
+    for f in fields(config):
         low, high = bounds.get(f.name, (0, (1 << f.bits) - 1))
         shapes[f.name] = signed(max(bits_for(low), bits_for(high) + 1)) if low < 0 else unsigned(bits_for(high))
     return data.StructLayout(shapes)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from sdp import UserError, __version__
-from sdp.config import NAMED, load
+from sdp.config import CONFIGS, load
 
 
 def _verilog(args):
@@ -46,6 +46,7 @@ VERBS = {
     "timing": (_owned_by("synth.timing"), "critical path per unit, from the same netlists, beside an INT8 multiply-accumulate (needs a library and OpenSTA)"),
     "fpga": (_owned_by("synth.fpga"), "synthesize, place and route for a Lattice ECP5: LUTs, flip-flops, DSPs, block RAMs, highest clock"),
     "sweep": (_owned_by("synth.sweep"), "the design space: area, accuracy, cycles and energy over a grid of configurations; table, Pareto fronts, plots"),
+    "compare": (_owned_by("compare.main"), "SDP beside DRQ, OLAccel, Eyeriss and plain arrays on equal work: docs/comparison.md"),
     "bench": (_owned_by("sim.bench"), "measure utilization, linearity in the budget, and the speed of the simulations"),
     "fuzz": (_owned_by("sim.fuzz"), "random layers through the whole machine, hardware against golden model"),
 }
@@ -57,7 +58,7 @@ def _parser():
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, (_, text) in VERBS.items():
         sub = verbs.add_parser(verb, help=text, description=text)
-        sub.add_argument("--config", default="small", help=f"{', '.join(NAMED)} or a .toml file (default: %(default)s)")
+        sub.add_argument("--config", default="small", help=f"{', '.join(CONFIGS)} or a .toml file (default: %(default)s)")
         named = {"run": "build/run/NAME", "finetune": "build/finetuned/NAME", "energy": "FILE if it is a folder, else build/energy/NAME"}
         folder = None if verb in named else Path("build")
         sub.add_argument("--out", type=Path, default=folder, help=f"folder for what is made (default: {folder or named[verb]})")
@@ -98,6 +99,12 @@ def _parser():
             sub.add_argument("--test", type=Path, help="npz with images x")
             sub.add_argument("--calibration", type=Path, help="npz with images x")
             sub.add_argument("--preprocess", default="none", help="as for run (default: %(default)s)")
+        if verb == "compare":
+            sub.add_argument("--only", default="", help="networks whose name contains this")
+            sub.add_argument("--images", type=_positive, help="of each test set (default: all)")
+            sub.add_argument("--joined", action="store_true", help="join what was searched before, search nothing")
+            sub.add_argument("--liberty", type=Path, help="cell library, a .lib file; with it areas are measured that are not there yet")
+            sub.add_argument("--document", type=Path, default=Path("docs") / "comparison.md", help="default: %(default)s")
         if verb in ("fuzz", "diff"):
             sub.add_argument("--case", help="one layer, as a failure report names it: 'seed=1 kernel_h=3 ...'")
     return parser

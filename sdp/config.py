@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdp import UserError
+from sdp.arrays import ARRAYS, Array
 
 KERNEL_MAX = 31
 """Largest kernel side of a layer (convolutions and pooling windows alike)."""
@@ -44,6 +45,9 @@ class Config:
         Width of the requantization multipliers, unsigned.
     log_layers : int
         Layers whose performance counters can be read back (a ring: the newest overwrite the oldest). A power of two.
+    array : str
+        What computes convolutions, a name of :data:`sdp.arrays.ARRAYS`. On the dense arrays a group is the codes that a lane takes one after
+        the other in a step.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Config:
     scale_words: int = 256
     scale_bits: int = 16
     log_layers: int = 64
+    array: str = "sdp"
 
     def __post_init__(self):
         for field, low, high in (
@@ -71,6 +76,8 @@ class Config:
                 self._reject(field, f"an integer from {low} to {high}")
         if not isinstance(self.name, str) or not self.name.replace("-", "").replace("_", "").isalnum():
             self._reject("name", "letters, digits, '-' and '_'")
+        if not isinstance(self.array, str) or self.array not in ARRAYS:
+            self._reject("array", f"one of {', '.join(ARRAYS)}")
         for field in ("ports", "activation_words", "log_layers"):
             value = getattr(self, field)
             if value & (value - 1):
@@ -109,8 +116,14 @@ class Config:
         return self.stream_bits // 32
 
     @property
+    def array_kind(self) -> Array:
+        """What depends on the array."""
+        return ARRAYS[self.array]
+
+    @property
     def nibble_multipliers(self) -> int:
-        return self.rows * self.columns * self.lanes * 2
+        """Multipliers of 4 x 4 bits, or as many as larger ones are worth."""
+        return self.array_kind.multipliers(self)
 
     @property
     def steps_max(self) -> int:
@@ -119,18 +132,23 @@ class Config:
 
     @property
     def accumulator_bits(self) -> int:
-        """Two's complement width that holds any sum of ``reduction`` products of a code and a digit (at most 255 * 32)."""
-        return (255 * 32 * self.reduction).bit_length() + 1
+        """Two's complement width that holds any sum of ``reduction`` products of a code and a digit."""
+        return max((self.array_kind.largest * self.reduction).bit_length() + 1, self.array_kind.accumulator)
 
     @property
     def slot_bits(self) -> int:
-        """Bits of a weight slot: two digits of a sign, a magnitude and a flag each."""
-        return 10
+        """Bits of a weight slot: what a column has for each code of a word, see ``golden.weights``."""
+        return self.array_kind.slot_bits
 
     @property
     def weight_bits(self) -> int:
         """Bits of a word of weight memory: all columns, all slots."""
         return self.columns * self.word * self.slot_bits
+
+    @property
+    def mask_words(self) -> int:
+        """Depth of DRQ's mask memory, a bit per code of a word: regions of four pixels and more."""
+        return self.activation_words // 4 if self.array == "drq" else 0
 
     @property
     def scale_word_bits(self) -> int:
@@ -153,7 +171,7 @@ class Config:
 
     def block(self, w4: bool) -> int:
         """Output channels that one pass over the array yields."""
-        return self.columns * (2 if w4 else 1)
+        return self.columns * (self.array_kind.channels[w4] or self.array_kind.channels[False])
 
     def memory_bits(self) -> dict[str, int]:
         """Bits of every on-chip memory."""
@@ -174,12 +192,26 @@ NAMED = {
         # Every size differs from every other, so that a mixed-up one shows.
         Config(name="tiny", group=4, lanes=3, rows=6, columns=5, ports=2, outputs=1, reduction=1536,
                activation_words=1024, weight_words=256, scale_words=128, scale_bits=18, log_layers=32),
+        # Groups of eight: the fewest terms for an accuracy. Groups of four: a third less area per multiplier (docs/silicon.md).
         Config(name="small"),
-        Config(name="medium", rows=16, columns=16, ports=8, outputs=16, activation_words=8192, weight_words=512),
-        Config(name="large", lanes=4, rows=16, columns=32, ports=8, outputs=32, reduction=4608,
-               activation_words=8192, weight_words=512),
+        Config(name="small-4", group=4, lanes=4),
+        Config(name="medium", group=4, lanes=4, rows=16, ports=8, activation_words=8192),
+        Config(name="large", group=4, lanes=8, rows=16, columns=16, ports=8, outputs=16, activation_words=8192),
     )
 }
+
+
+# What SDP is measured against: as many bits of memory as `small` and, in multipliers of 4 x 4 bits, as much to multiply with.
+BASELINES = {
+    c.name: c
+    for c in (
+        Config(name="int4-small", array="int4", weight_words=1280),
+        Config(name="int8-small", array="int8", columns=4, outputs=4, weight_words=2560, scale_words=512),
+        Config(name="int16-small", array="int16", rows=4, columns=2, outputs=2, weight_words=5120, scale_words=1024),
+        Config(name="drq-small", array="drq", rows=32, ports=1, weight_words=640),
+    )
+}
+CONFIGS = NAMED | BASELINES
 
 
 def load(name_or_path: str) -> Config:
@@ -190,11 +222,11 @@ def load(name_or_path: str) -> Config:
     ConfigError
         Unknown name, unreadable file, unknown field or a value that is not allowed.
     """
-    if name_or_path in NAMED:
-        return NAMED[name_or_path]
+    if name_or_path in CONFIGS:
+        return CONFIGS[name_or_path]
     path = Path(name_or_path)
     if path.suffix != ".toml":
-        raise ConfigError(f"configuration {name_or_path!r} is neither one of {', '.join(NAMED)} nor a .toml file")
+        raise ConfigError(f"configuration {name_or_path!r} is neither one of {', '.join(CONFIGS)} nor a .toml file")
     try:
         table = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

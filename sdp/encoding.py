@@ -8,10 +8,8 @@ import numpy as np
 
 from sdp.config import Config
 from sdp.program import (
-    FIELDS,
-    FLAGS,
-    LAYER_WORDS,
     LOAD_ERROR,
+    MASK_FIELDS,
     Command,
     End,
     Error,
@@ -19,25 +17,28 @@ from sdp.program import (
     Kind,
     Layer,
     Load,
+    MaskedLayer,
     Opcode,
     ProgramError,
     Store,
     beats_per_word,
     check_layer,
+    fields,
     header_beats,
+    header_words,
     memory_words,
 )
 
 
-def _header(command: Command) -> list[int]:
+def _header(config: Config, command: Command) -> list[int]:
     match command:
         case Load():
             return [command.opcode | command.sync << 8, command.address, len(command.data)]
         case Layer():
-            words = [0] * LAYER_WORDS
+            words = [0] * header_words(config, Opcode.LAYER)
             words[0] = Opcode.LAYER
-            for f in FIELDS:
-                words[f.word] |= (int(getattr(command, f.name)) & ((1 << f.bits) - 1)) << f.lsb
+            for f in fields(config):
+                words[f.word] |= (int(getattr(command, f.name, 0)) & ((1 << f.bits) - 1)) << f.lsb
             return words
         case Store():
             return [Opcode.STORE, command.address, command.count, command.tail]
@@ -56,11 +57,13 @@ def encode(config: Config, commands: list[Command]) -> bytes:
     parts = []
     for command in commands:
         if isinstance(command, Layer):
-            for f in FIELDS:
-                value, low = int(getattr(command, f.name)), -(1 << f.bits - 1) if f.signed else 0
+            for f in fields(config):
+                value, low = int(getattr(command, f.name, 0)), -(1 << f.bits - 1) if f.signed else 0
                 if not low <= value < low + (1 << f.bits):
                     raise ValueError(f"layer {command.tag!r}: {f.name} = {value} does not fit {f.bits} bits")
-        words = np.array(_header(command), dtype="<u4")
+            if config.array != "drq" and (said := [f.name for f in MASK_FIELDS if getattr(command, f.name, 0)]):
+                raise ValueError(f"layer {command.tag!r}: {', '.join(said)} of an array that has no masks, {config.array!r}")
+        words = np.array(_header(config, command), dtype="<u4")
         parts.append(np.pad(words, (0, -len(words) % config.header_words)).tobytes())
         if isinstance(command, Load):
             width = beats_per_word(config, command.opcode) * config.word
@@ -115,13 +118,14 @@ def decode(config: Config, stream: bytes) -> list[Command]:
                 data = take(count * per_word, opcode).reshape(count, per_word * config.word)
                 commands.append(Load(opcode=opcode, address=address, data=data, sync=bool(words[0] >> 8 & 1)))
             case Opcode.LAYER:
-                values = {f.name: _word_at(words, f) for f in FIELDS}
+                values = {f.name: _word_at(words, f) for f in fields(config)}
                 if values["kind"] not in Kind.__members__.values():
                     raise ProgramError(Error.OPCODE, f"unknown kind of layer {values['kind']} at beat {begin}")
-                for name in FLAGS:
-                    values[name] = bool(values[name])
+                for f in fields(config):
+                    if f.bits == 1:
+                        values[f.name] = bool(values[f.name])
                 values["kind"] = Kind(values["kind"])
-                layer = Layer(**values, tag=f"beat {begin}")
+                layer = (MaskedLayer if config.array == "drq" else Layer)(**values, tag=f"beat {begin}")
                 check_layer(config, layer)
                 commands.append(layer)
             case Opcode.STORE:

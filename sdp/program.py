@@ -6,7 +6,7 @@ A command is a header of 32-bit words and, for loads, the data; :mod:`sdp.encodi
 command   header words                                   effect
 ========  =============================================  =============================================================
 load      opcode, address, count                         ``count`` words of activations, weights or scales follow
-layer     opcode and the 15 words of :data:`FIELDS`      one layer; the decoder reads on while it computes
+layer     opcode and the words of :func:`fields`         one layer; the decoder reads on while it computes
 store     opcode, address, count, tail                   ``count`` words of activations to the output stream
 end       opcode                                         waits for the machine to be idle; raises the interrupt
 ========  =============================================  =============================================================
@@ -47,7 +47,7 @@ class Error(enum.IntEnum):
     OVERLONG = 3
     """the stream went on after ``end``"""
     BUDGET = 4
-    """budget of 0 or above 2 * group"""
+    """budget of 0 or above 2 * group, or a budget or a weight mode that the array does not have"""
     GEOMETRY = 5
     """kernel, stride, padding, channels or image size of zero or too large"""
     ADDRESS = 6
@@ -113,6 +113,16 @@ FIELDS = (
 )
 FLAGS = tuple(f.name for f in FIELDS if f.bits == 1)
 LAYER_WORDS = 16
+MASK_FIELDS = (
+    Field("masked", 16, 0, 1), Field("predict", 16, 1, 1), Field("region_h", 16, 4, 4), Field("region_w", 16, 8, 4), Field("threshold", 16, 16, 16),
+    Field("mask_base", 17, 0, 32), Field("mask_plane", 18, 0, 32), Field("predict_base", 19, 0, 32), Field("predict_plane", 20, 0, 32),
+    Field("mask_pitch", 21, 0, 16), Field("predict_pitch", 21, 16, 16),
+)
+"""What a layer of DRQ has besides, a :class:`MaskedLayer`."""
+MASKED_LAYER_WORDS = 22
+REGION_H_MAX, REGION_W_MAX = 3, 4
+"""Of DRQ's regions, log2 of pixels."""
+THRESHOLD_MAX = 256
 LOAD_WORDS = 3
 STORE_WORDS = 4
 END_WORDS = 1
@@ -125,9 +135,22 @@ HEADER_WORDS = {
 }
 
 
+def fields(config: Config) -> tuple[Field, ...]:
+    """The fields of a layer header."""
+    return FIELDS + MASK_FIELDS if config.array == "drq" else FIELDS
+
+
+def header_words(config: Config, opcode: Opcode) -> int:
+    return MASKED_LAYER_WORDS if opcode is Opcode.LAYER and config.array == "drq" else HEADER_WORDS[opcode]
+
+
 def limits(config: Config) -> tuple[tuple[str, int, int, Error], ...]:
     """What the decoder checks of a layer header before it starts: (field, smallest, largest, error), in order of precedence."""
-    act, g = config.activation_words, config.group
+    act, g, masks = config.activation_words, config.group, config.mask_words
+    of_masks = (
+        ("region_h", 0, REGION_H_MAX, Error.GEOMETRY), ("region_w", 0, REGION_W_MAX, Error.GEOMETRY), ("threshold", 0, THRESHOLD_MAX, Error.GEOMETRY),
+        *((name, 0, masks - 1, Error.ADDRESS) for name in ("mask_base", "mask_plane", "predict_base", "predict_plane", "mask_pitch", "predict_pitch")),
+    ) if config.array == "drq" else ()
     return (
         ("kind", 0, max(Kind), Error.OPCODE),
         ("budget", 1, 2 * g, Error.BUDGET),
@@ -146,6 +169,7 @@ def limits(config: Config) -> tuple[tuple[str, int, int, Error], ...]:
         ("shift", 1, SHIFT_MAX, Error.REQUANTIZE),
         ("residual_multiplier", 0, (1 << config.scale_bits) - 1, Error.REQUANTIZE),
         ("clamp_low", -128, 0, Error.REQUANTIZE), ("clamp_high", 0, 255, Error.REQUANTIZE),
+        *of_masks,
     )
 
 
@@ -195,6 +219,27 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaskedLayer(Layer):
+    """A layer of DRQ. The mask of channel word ``n`` and region (i, j) lies at ``base + n * plane + i * pitch + j``, a bit per channel.
+
+    ``masked``: a convolution reads the masks of its input, else all of it is sensitive. ``predict``: any layer writes those of its output, with regions of
+    the same size, sensitive where the mean magnitude is ``threshold`` or more; see ``golden.sensitivity_predictor``. Addresses past the mask memory wrap.
+    """
+
+    masked: bool = False
+    mask_base: int = 0
+    mask_plane: int = 0
+    mask_pitch: int = 0
+    predict: bool = False
+    predict_base: int = 0
+    predict_plane: int = 0
+    predict_pitch: int = 0
+    threshold: int = 0
+    region_h: int = 0
+    region_w: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Load:
     """``data``: uint8, (words, bytes per word); a leading axis of images is allowed in the golden machine."""
 
@@ -236,15 +281,27 @@ LOAD_ERROR = {Opcode.LOAD_ACTIVATIONS: Error.ADDRESS, Opcode.LOAD_WEIGHTS: Error
 
 
 def header_beats(config: Config, opcode: Opcode) -> int:
-    return -(-HEADER_WORDS[opcode] // config.header_words)
+    return -(-header_words(config, opcode) // config.header_words)
+
+
+def check_mode(config: Config, kind: Kind, w4: bool, budget: int, name: str) -> None:
+    """Whether the array has the weight mode and the budget of a layer, which count for convolutions; BUDGET otherwise, checked after :func:`limits`."""
+    if kind is not Kind.CONV:
+        return
+    if w4 not in config.array_kind.modes:
+        raise ProgramError(Error.BUDGET, f"layer {name!r}: w4 = {int(w4)}, but the {config.array} array of {config.name!r} has 8-bit weights only")
+    if budget not in config.array_kind.budgets(config.group):
+        raise ProgramError(Error.BUDGET, f"layer {name!r}: budget = {budget}, but the {config.array} array of {config.name!r} with group = {config.group} has "
+                           f"{config.array_kind.budget_text}")
 
 
 def check_layer(config: Config, layer: Layer) -> None:
     """The decoder's checks of a layer header; raises what the hardware reports."""
     for name, low, high, error in limits(config):
-        value = int(getattr(layer, name))
+        value = int(getattr(layer, name, 0))
         if not low <= value <= high:
             raise ProgramError(error, f"layer {layer.tag!r}: {name} = {value}, allowed are {low} ... {high}")
+    check_mode(config, layer.kind, layer.w4, layer.budget, layer.tag)
     for name in ALIGNED:
         if getattr(layer, name) % config.ports:
             raise ProgramError(Error.ADDRESS, f"layer {layer.tag!r}: {name} = {getattr(layer, name)} is no multiple of ports = {config.ports}")

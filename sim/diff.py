@@ -115,6 +115,9 @@ def main(args) -> int:
     """0 if nothing differs."""
     if args.verilog and not args.verilog.is_file():
         raise UserError(f"there is no file {args.verilog}")
+    if args.config.array == "drq":
+        raise UserError(f"configuration {args.config.name!r}: where a drq array departs is not looked for, as its data decide when what happens; "
+                        "sdp fuzz compares it")
     sequence = _sequence(args)
     harness = Harness(args.config, args.verilog, trace=not args.no_waves)
     found = investigate(args.config, sequence, harness, out=Path(args.out), waves=not args.no_waves)

@@ -6,12 +6,18 @@ import numpy as np
 
 from golden.cycles import layer_cycles
 from golden.term_select import to_signed
+from golden.weights import FORMATS
 from sdp.config import Config
 from sdp.program import Kind
 from sim.locate import Alone, Place
 from sim.vcd import Waves
 
 ARRAY = "core.convolution.array"
+
+
+def take(config: Config) -> tuple[str, int]:
+    """(a signal that is high for each operand that enters the array, how many cycles after it was taken: it is in the sums two after)."""
+    return ("core.convolution.selector_0_0.take", 0) if config.array == "sdp" else ("core.convolution.took", 1)
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,14 @@ class Tile:
         y, x = strip // per_row, strip % per_row * c.ports + row % c.ports
         return (y, x) if y < layer.out_h and x < layer.out_w else None
 
-    def digits(self, step: int, slot: int) -> tuple[np.ndarray, np.ndarray]:
-        """Bits of the (low, high) digit of a weight slot of the column."""
-        bits = self.machine.weights[self.layer.weight_base + self.block * self.steps + step, self.column, slot]
-        return bits & 31, bits >> 5
+    def slot(self, step: int, slot: int) -> int:
+        """Bits of a weight slot of the column."""
+        return int(self.machine.weights[self.layer.weight_base + self.block * self.steps + step, self.column, slot])
+
+    def parts(self, step: int, slot: int) -> tuple[int, ...]:
+        """What each sum of the column takes of a weight slot: (low, high), or the whole weight where there is one."""
+        high, low = (int(part) for part in FORMATS[self.config.array].decode(np.uint16(self.slot(step, slot)), self.layer.w4))
+        return (low, high) if True in self.config.array_kind.modes else (low + 16 * high,)
 
     def add(self, cycle, unit, signal, value, what, **options):
         self.expected.append(Expected(cycle, unit, signal, int(value), what, **options))

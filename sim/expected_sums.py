@@ -1,8 +1,9 @@
 """From addresses to sums: reads, memories, operands, terms, digits, products and accumulators of a tile; windows of the channel unit."""
 
+from golden.arrays import in_order
 from golden.cycles import beats
-from golden.term_select import sequence
-from golden.weights import decode_digit
+from golden.weights import slot_bytes
+from sdp.arrays import ARRAYS
 from sdp.program import Kind
 from sim.expected import ARRAY, Tile
 
@@ -38,7 +39,8 @@ def reads(tile: Tile, cycles: list[int]) -> None:
 def convolution(tile: Tile, takes: list[int], captured: int) -> tuple[int, int]:
     """Terms of all rows, products and sums of the one element; ``takes``: the cycles in which terms are taken. Returns the sums."""
     c, layer, budget = tile.config, tile.layer, tile.layer.budget
-    sums, element = [0, 0], f"{ARRAY}.pe_{tile.place.row}_{tile.column}"
+    names = ("low", "high")[: len(tile.parts(0, 0))]
+    sums, element = [0] * len(names), f"{ARRAY}.pe_{tile.place.row}_{tile.column}"
     for step in range(tile.steps):
         _weights(tile, step, takes[step * budget])
     for row in range(c.rows):
@@ -46,7 +48,7 @@ def convolution(tile: Tile, takes: list[int], captured: int) -> tuple[int, int]:
         words = tile.code_words(*pixel, range(layer.in_words)) if pixel else []
         for step, word in enumerate(words):
             begin = takes[step * budget]
-            products = [[0, 0] for _ in range(budget)]
+            products = [[0] * len(names) for _ in range(budget)]
             for lane in range(c.lanes):
                 codes = word[lane * c.group : (lane + 1) * c.group]
                 _lane(tile, row, lane, step, codes, begin, takes, products, element)
@@ -54,16 +56,16 @@ def convolution(tile: Tile, takes: list[int], captured: int) -> tuple[int, int]:
                 continue
             for n, both in enumerate(products):
                 sums = [total + product for total, product in zip(sums, both)]
-                for digit, name in enumerate(("low", "high")):
+                for digit, name in enumerate(names):
                     tile.add(takes[step * budget + n] + 2, "processing element", f"{element}.sums", sums[digit], f"sum of {name} digits after "
                              f"term {n} of step {step}", signed=True, field=(digit * c.accumulator_bits, c.accumulator_bits))
-    for digit, name in enumerate(("low", "high")):
+    for digit, name in enumerate(names):
         field = digit * c.accumulator_bits, c.accumulator_bits
         tile.add(captured + 1, "processing element", f"{element}.drain", sums[digit], f"captured sum of {name} digits", signed=True, field=field)
         shown = captured + 1 + tile.place.row * tile.chunks + tile.channel // c.outputs
         tile.add(shown, "MAC array", f"{ARRAY}.pe_0_{tile.column}.drain", sums[digit], f"sum of {name} digits, row {tile.place.row}, leaving", signed=True,
                  field=field)
-    return sums[0], sums[1]
+    return sums[0], sums[1] if sums[1:] else 0
 
 
 def _weights(tile: Tile, step: int, begin: int) -> None:
@@ -76,44 +78,58 @@ def _weights(tile: Tile, step: int, begin: int) -> None:
 
 
 def _lane(tile, row, lane, step, codes, begin, takes, products, element) -> None:
-    c, layer, selector = tile.config, tile.layer, f"core.convolution.selector_{row}_{lane}"
-    for i, code in enumerate(codes):
-        for low, bits, value, name in ((0, 4, abs(code) & 15, "low"), (4, 4, abs(code) >> 4, "high"), (8, 1, int(code < 0), "sign")):
-            if name != "sign" or code:
-                tile.add(begin - 1, "operand buffer", f"{selector}.codes", value, f"{name} part of code {i} of step {step}", field=(9 * i + low, bits))
-    for n, (value, high, index) in enumerate(sequence(codes, layer.budget)):
-        cycle = takes[step * layer.budget + n] + 1
-        what = f"term {n} of step {step}"
-        tile.add(cycle, "term selector", f"{selector}.term", abs(value), what, field=(0, 4))
-        if not value:
-            continue
-        tile.add(cycle, "term selector", f"{selector}.term", value < 0, f"sign of {what}", field=(4, 1))
-        tile.add(cycle, "term selector", f"{selector}.term", high, f"place of {what}", field=(5, 1))
-        tile.add(cycle, "term selector", f"{selector}.term", 1 << index, f"datum of {what}, one bit for each", field=(6, c.group))
-        if row != tile.place.row:
-            continue
-        for digit, (name, bits) in enumerate(zip(("low", "high"), tile.digits(step, lane * c.group + index))):
-            product = value * int(decode_digit(bits)) << 4 * high
-            products[n][digit] += product
-            unit, negative = f"{element}.multiplier_{lane}_{name}", (value < 0) ^ int(bits >> 3 & 1)
-            tile.add(cycle, "weights", f"{unit}.digit", bits, f"{name} digit for {what}")
-            tile.add(cycle, "nibble multiplier", f"{unit}.product", product - negative, f"{what} times {name} digit, less one if negative", signed=True)
+    """Operands of a lane; those of the row of interest times their weights, added to ``products``."""
+    c, budget = tile.config, tile.layer.budget
+    show = _term if c.array == "sdp" else _operand
+    if c.array == "sdp":
+        selector = f"core.convolution.selector_{row}_{lane}"
+        for i, code in enumerate(codes):
+            for low, bits, value, name in ((0, 4, abs(code) & 15, "low"), (4, 4, abs(code) >> 4, "high"), (8, 1, int(code < 0), "sign")):
+                if name != "sign" or code:
+                    tile.add(begin - 1, "operand buffer", f"{selector}.codes", value, f"{name} part of code {i} of step {step}", field=(9 * i + low, bits))
+    for n, (value, high, index) in enumerate(in_order(c, codes, budget)):
+        cycle, what = takes[step * budget + n] + 1, f"term {n} of step {step}"
+        parts = tile.parts(step, lane * c.group + index) if value and row == tile.place.row else ()
+        show(tile, row, lane, cycle, what, value, high, index, tile.slot(step, lane * c.group + index) if parts else 0, parts, element)
+        for digit, part in enumerate(parts):
+            products[n][digit] += value * part << 4 * high
+
+
+def _operand(tile, row, lane, cycle, what, value, high, index, slot, parts, element) -> None:
+    """A dense array: the operand registers."""
+    bits = {"int4": 5, "int8": 9, "int16": 16}[tile.config.array]
+    tile.add(cycle, "operands", f"{ARRAY}.operands", value, f"{what} of row {row}", signed=True, field=((row * tile.config.lanes + lane) * bits, bits))
+
+
+def _term(tile, row, lane, cycle, what, value, high, index, slot, parts, element) -> None:
+    """SDP: the selector, and what the element multiplies."""
+    selector = f"core.convolution.selector_{row}_{lane}"
+    tile.add(cycle, "term selector", f"{selector}.term", abs(value), what, field=(0, 4))
+    if not value:
+        return
+    tile.add(cycle, "term selector", f"{selector}.term", value < 0, f"sign of {what}", field=(4, 1))
+    tile.add(cycle, "term selector", f"{selector}.term", high, f"place of {what}", field=(5, 1))
+    tile.add(cycle, "term selector", f"{selector}.term", 1 << index, f"datum of {what}, one bit for each", field=(6, tile.config.group))
+    for bits, name, part in zip((slot & 31, slot >> 5), ("low", "high"), parts):
+        unit, negative = f"{element}.multiplier_{lane}_{name}", (value < 0) ^ (bits >> 3 & 1)
+        tile.add(cycle, "weights", f"{unit}.digit", bits, f"{name} digit for {what}")
+        tile.add(cycle, "nibble multiplier", f"{unit}.product", (value * part << 4 * high) - negative, f"{what} times {name} digit, less one if negative", signed=True)
 
 
 def pooling(tile: Tile, taps: list[int], captured: int) -> int:
     """The channel unit's weights and value, tap by tap, in the cycles ``taps``; returns the result."""
     layer, lane = tile.layer, tile.place.channel % tile.config.word
     words = tile.code_words(tile.place.y, tile.place.x, range(tile.block, tile.block + 1))
-    bits = tile.config.slot_bits
     value, seen = 0, False
     for n, (cycle, place, word) in enumerate(zip(taps, tile.taps(tile.place.y, tile.place.x), words)):
         code, weight = word[lane], 1
         if layer.kind is Kind.DEPTHWISE:
-            slot = int(tile.machine.weights[layer.weight_base + tile.block * tile.steps + n, 0, lane])
-            for low, name in ((0, "low"), (5, "high")):
-                tile.add(cycle, "weight memory", "core.channel.slots", slot >> low & 15, f"{name} nibble of the weight of tap {n}", field=(lane * bits + low, 4))
-            weight = slot & 15 | (slot >> 5 & 15) << 4
-            weight -= weight >> 7 << 8
+            slot = tile.machine.weights[layer.weight_base + tile.block * tile.steps + n, 0, lane]
+            weight = int(slot_bytes(tile.config, slot))
+            # The channel unit sees slots of SDP's whatever the array.
+            for low, nibble, name in ((0, weight & 15, "low"), (5, weight >> 4 & 15, "high")):
+                tile.add(cycle, "weight memory", "core.channel.slots", nibble, f"{name} nibble of the weight of tap {n}",
+                         field=(lane * ARRAYS["sdp"].slot_bits + low, 4))
         if layer.kind is Kind.MAX:
             if tile.inside(*place):
                 value, seen = max(value, code) if seen else code, True

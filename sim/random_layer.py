@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from golden.output_stage import pack_scales
-from golden.weights import W4_VALUES, pack, pack_bytes, split_w8
+from golden.weights import allowed, pack_bytes, pack_slots, slots_of
 from sdp import UserError
 from sdp.config import Config
 from sdp.program import Command, End, Kind, Layer, Load, Opcode, Store
+from sim import random_masks
 
 
 class CaseError(UserError, ValueError):
@@ -41,6 +42,11 @@ class Case:
     residual: int = 0
     residual_signed: int = 0
     ties_even: int = 0
+    masked: int = 0
+    predict: int = 0
+    region_h: int = 0
+    region_w: int = 0
+    threshold: int = 0
 
     def __str__(self):
         return " ".join(f"{f.name}={getattr(self, f.name)}" for f in dataclasses.fields(self) if getattr(self, f.name) != f.default)
@@ -74,10 +80,13 @@ def draw(config: Config, seed: int) -> Case:
     def upto(high):
         return 1 + int(high * rng.random() ** 2)
 
+    array = config.array_kind
+    budgets = array.budgets(config.group)
     while True:
         kernel_h, kernel_w = upto(11), upto(11)
         case = Case(
-            seed=seed, kind=int(rng.choice([0, 0, 0, 0, 1, 2, 3])), w4=int(rng.integers(2)), budget=int(rng.integers(1, 2 * config.group + 1)),
+            seed=seed, kind=int(rng.choice([0, 0, 0, 0, 1, 2, 3])), w4=int(array.modes[rng.integers(len(array.modes))]),
+            budget=int(budgets[rng.integers(len(budgets))]),
             channels_in=upto(3 * config.word), channels_out=upto(5 * config.columns), in_h=upto(16), in_w=upto(16), kernel_h=kernel_h, kernel_w=kernel_w,
             stride_h=int(rng.integers(1, 5)), stride_w=int(rng.integers(1, 5)),
             pad_top=int(rng.integers(kernel_h)), pad_left=int(rng.integers(kernel_w)), pad_bottom=int(rng.integers(kernel_h)), pad_right=int(rng.integers(kernel_w)),
@@ -85,6 +94,8 @@ def draw(config: Config, seed: int) -> Case:
             ties_even=int(rng.integers(2)))
         if case.kind:
             case = dataclasses.replace(case, channels_in=case.channels_out, w4=0, budget=1)
+        if config.array == "drq":
+            case = random_masks.draw(rng, case)
         if fits(config, case):
             return case
 
@@ -110,7 +121,8 @@ def fits(config: Config, case: Case) -> bool:
     return (
         min(case.out_h, case.out_w, case.channels_in, case.channels_out, case.in_h, case.in_w, case.kernel_h, case.kernel_w) >= 1
         and case.pad_top < case.kernel_h and case.pad_left < case.kernel_w and case.pad_bottom < case.kernel_h and case.pad_right < case.kernel_w
-        and 1 <= case.budget <= 2 * config.group
+        and (config.array != "drq" or random_masks.fits(config, case, in_words, out_words))
+        and (case.kind or case.budget in config.array_kind.budgets(config.group) and bool(case.w4) in config.array_kind.modes)
         and in_words * in_plane <= half and 2 * out_words * out_plane <= half
         and (case.kind or case.kernel_h * case.kernel_w * in_words <= config.steps_max)
         # Two layers' weights and scales lie in memory at once: those of the next are loaded while one runs.
@@ -151,9 +163,9 @@ def build(config: Config, cases: list[Case]) -> list[Command]:
         scale_base = n % 2 * (config.scale_words - scale_words)
         beside = []
         if not case.kind:
-            shape = (weight_words, config.columns, config.word)
-            high, low = (rng.choice(W4_VALUES, shape), rng.choice(W4_VALUES, shape)) if case.w4 else split_w8(rng.integers(-128, 128, shape))
-            beside.append(Load(opcode=Opcode.LOAD_WEIGHTS, address=weight_base, data=pack(config, high, low)))
+            parts = rng.choice(allowed(config, bool(case.w4)), (config.block(bool(case.w4)) // config.columns, weight_words, config.columns, config.word))
+            weights = np.concatenate(parts[::-1], axis=1)
+            beside.append(Load(opcode=Opcode.LOAD_WEIGHTS, address=weight_base, data=pack_slots(config, slots_of(config, weights, bool(case.w4)))))
         if case.kind == Kind.DEPTHWISE:
             beside.append(Load(opcode=Opcode.LOAD_WEIGHTS, address=weight_base, data=pack_bytes(config, rng.integers(-128, 128, (weight_words, config.word)))))
         reduction = case.kernel_h * case.kernel_w * (1 if case.kind else case.channels_in)
@@ -171,14 +183,17 @@ def build(config: Config, cases: list[Case]) -> list[Command]:
         bias = rng.normal(0, typical, case.channels_out).astype(np.int64)
         beside.append(Load(opcode=Opcode.LOAD_SCALES, address=scale_base, data=pack_scales(config, bias, multiplier)))
         # The loads of activations wait for the layer before, those of weights and scales come first and do not.
-        commands += beside + load
-        commands.append(Layer(
+        layer = Layer(
             kind=Kind(case.kind), w4=bool(case.w4), budget=case.budget, in_signed=bool(case.in_signed), in_base=in_base, in_plane=in_plane,
             in_h=case.in_h, in_w=case.in_w, in_words=in_words, in_tail=(case.channels_in - 1) % config.word + 1,
             kernel_h=case.kernel_h, kernel_w=case.kernel_w, stride_h=case.stride_h, stride_w=case.stride_w, pad_top=case.pad_top, pad_left=case.pad_left,
             out_base=out_base, out_plane=out_plane, out_h=case.out_h, out_w=case.out_w, out_channels=case.channels_out,
             weight_base=weight_base, scale_base=scale_base, residual=bool(case.residual), residual_signed=bool(case.residual_signed),
             residual_base=residual_base, residual_multiplier=residual_multiplier, shift=shift, ties_even=bool(case.ties_even),
-            clamp_low=int(rng.choice([-128, -127])) if case.out_signed else 0, clamp_high=127 if case.out_signed else int(rng.choice([255, 200])), tag=str(case)))
-        commands.append(Store(address=out_base, count=out_words * out_plane, tail=int(rng.integers(1, config.word + 1))))
+            clamp_low=int(rng.choice([-128, -127])) if case.out_signed else 0, clamp_high=127 if case.out_signed else int(rng.choice([255, 200])), tag=str(case))
+        store = Store(address=out_base, count=out_words * out_plane, tail=int(rng.integers(1, config.word + 1)))
+        if config.array == "drq":
+            commands += random_masks.around(config, case, layer, load, beside, store)
+        else:
+            commands += [*beside, *load, layer, store]
     return [*commands, End()]

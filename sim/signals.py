@@ -10,13 +10,13 @@ from golden.cycles import CHANNEL_STAGES, OUTPUT_STAGES, READ_STAGES, beats, dra
 from sdp.config import Config
 from sdp.program import Kind
 from sim import expected_codes, expected_sums
-from sim.expected import ARRAY, Tile
+from sim.expected import ARRAY, Tile, take
 from sim.locate import Alone, Place
 from sim.vcd import Waves
 
 SLACK = 40
 """Cycles recorded before and after those of the tile."""
-TAKE, CAPTURE, CAPTURED = "core.convolution.selector_0_0.take", f"{ARRAY}.pe_0_0.capture", "core.channel.captured"
+CAPTURE, CAPTURED = f"{ARRAY}.pe_0_0.capture", "core.channel.captured"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def wanted(config: Config, place: Place) -> list[str]:
     names += ["core.controller.beat", "core.controller.read", "core.activations.data", "core.channel.slots", "core.convolution.weights",
               "core.convolution.weight_address"]
     names += [f"core.convolution.selector_{r}_{n}.{s}" for r in range(config.rows) for n in range(config.lanes) for s in ("codes", "term")]
-    names += [TAKE, CAPTURE, f"{element}.sums", f"{element}.drain", f"{ARRAY}.pe_0_{column}.drain"]
+    names += [take(config)[0], f"{ARRAY}.operands", CAPTURE, f"{element}.sums", f"{element}.drain", f"{ARRAY}.pe_0_{column}.drain"]
     return names + [f"{element}.multiplier_{n}_{d}.{s}" for n in range(config.lanes) for d in ("low", "high") for s in ("digit", "product")]
 
 
@@ -60,9 +60,10 @@ def first_wrong(config: Config, layer: Alone, place: Place, waves: Waves, first:
     tile = Tile(config, layer, place)
     end, count = captured - (CHANNEL_STAGES - READ_STAGES), tile.steps
     if conv:
-        takes = [cycle for cycle in waves.cycles(TAKE, first, captured - 2)][-tile.steps * layer.layer.budget :]
+        signal, lag = take(config)
+        takes = [cycle - lag for cycle in waves.cycles(signal, first, captured - 2 + lag)][-tile.steps * layer.layer.budget :]
         if len(takes) < tile.steps * layer.layer.budget:
-            return Wrong(captured, "controller", TAKE, "terms of the tile", tile.steps * layer.layer.budget, len(takes))
+            return Wrong(captured, "controller", signal, "terms of the tile", tile.steps * layer.layer.budget, len(takes))
         # The words of a step arrive two cycles before its first term is taken.
         end, count = takes[-layer.layer.budget] - 2, tile.steps * beats(config, layer.layer.stride_w)
     arrived = waves.cycles("core.controller.beat", first, end, (1 << config.ports) - 1)[-count:]

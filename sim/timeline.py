@@ -9,8 +9,9 @@ from sdp.config import Config
 from sdp.encoding import encode
 from sdp.program import Command, Kind, Layer
 from sim import locate
+from sim.expected import take
 from sim.harness import Harness
-from sim.signals import CAPTURE, CAPTURED, TAKE, Wrong
+from sim.signals import CAPTURE, CAPTURED, Wrong
 from sim.vcd import Waves
 from sim.verify import cut
 
@@ -34,7 +35,7 @@ class Pulse:
 
 def pulses(config: Config, layer: Layer, start: int) -> list[Pulse]:
     """All of a layer that starts in cycle ``start``, in the order of the pipeline within a cycle."""
-    c, conv = layer_cycles(config, layer), layer.kind is Kind.CONV
+    c, conv, (taken, lag) = layer_cycles(config, layer), layer.kind is Kind.CONV, take(config)
     reads = beats(config, layer.stride_w) if conv else 1
     found, ends = [], start + 1 + START_STAGES + config.rows // config.ports + reads - 1 + READ_STAGES - 1
     for tile in range(c.tiles):
@@ -45,25 +46,25 @@ def pulses(config: Config, layer: Layer, start: int) -> list[Pulse]:
             cycle = last if step == c.steps - 1 else first + step * c.step
             found.append(Pulse(cycle, "controller", STEP, f"operands of step {step} of tile {tile} of {c.tiles}"))
             if conv:
-                found += [Pulse(cycle + SELECT_STAGES + n, "convolution unit", TAKE, f"term {n} of step {step} of tile {tile}") for n in range(layer.budget)]
+                found += [Pulse(cycle + SELECT_STAGES + n + lag, "convolution unit", taken, f"term {n} of step {step} of tile {tile}") for n in range(layer.budget)]
         ends = last
         captured = last + (SELECT_STAGES + layer.budget - 1 + SELECT_STAGES + CAPTURE_STAGES - 1 if conv else CHANNEL_STAGES - READ_STAGES)
         found.append(Pulse(captured, "convolution unit" if conv else "channel unit", CAPTURE if conv else CAPTURED, f"end of tile {tile} of {c.tiles}"))
         found += [Pulse(captured + 1 + n, "drain", ACTIVE, f"chunk {n} of tile {tile} of {c.tiles}") for n in range(c.drain)]
     found.append(Pulse(captured + c.drain + OUTPUT_STAGES - 1, "output stage", DONE, "end of the layer"))
-    order = {signal: at for at, signal in enumerate((STEP, TAKE, CAPTURE, CAPTURED, ACTIVE, DONE))}
+    order = {signal: at for at, signal in enumerate((STEP, taken, CAPTURE, CAPTURED, ACTIVE, DONE))}
     return sorted(found, key=lambda pulse: (pulse.cycle, order[pulse.signal]))
 
 
-def signals(layer: Layer) -> list[str]:
-    return [STEP, *((TAKE, CAPTURE) if layer.kind is Kind.CONV else (CAPTURED,)), ACTIVE, DONE]
+def signals(config: Config, layer: Layer) -> list[str]:
+    return [STEP, *((take(config)[0], CAPTURE) if layer.kind is Kind.CONV else (CAPTURED,)), ACTIVE, DONE]
 
 
-def first_off(expected: list[Pulse], layer: Layer, waves: Waves, first: int, last: int) -> Wrong | None:
+def first_off(config: Config, expected: list[Pulse], layer: Layer, waves: Waves, first: int, last: int) -> Wrong | None:
     """The first pulse in cycles ``first`` ... ``last`` that is missing, or that nothing calls for; none if all is as it should be."""
     units = {pulse.signal: pulse.unit for pulse in expected}
     found = []
-    for at, signal in enumerate(name for name in signals(layer) if name in waves):
+    for at, signal in enumerate(name for name in signals(config, layer) if name in waves):
         due = {pulse.cycle: pulse.what for pulse in expected if pulse.signal == signal and first <= pulse.cycle <= last}
         seen = set(waves.cycles(signal, first, last, MASKS.get(signal, -1)))
         for cycle in sorted(seen ^ due.keys())[:1]:
@@ -124,7 +125,7 @@ def _within(config: Config, harness: Harness, layer: locate.Alone, path: Path) -
 
     def look(at):
         harness.run([stream], waves=(path, 0, *windows[at]))
-        return first_off(expected, layer.layer, Waves(path, signals(layer.layer)), *windows[at])
+        return first_off(config, expected, layer.layer, Waves(path, signals(config, layer.layer)), *windows[at])
 
     return look(_first(len(windows), look))
 

@@ -104,8 +104,12 @@ class Constants:
         if layer.kind is not Kind.CONV:
             return self.element(8) * (timing.tiles * timing.steps * config.word)
         if self.measured:
-            return self._bounds("measured") * (_between(self.measured, layer.budget) * timing.total)
+            return self._bounds("measured") * (self.per_cycle(layer.budget) * timing.total)
         return self.element(4) * (timing.tiles * timing.steps * layer.budget * config.nibble_multipliers)
+
+    def per_cycle(self, budget: int) -> float:
+        """pJ of the measured array at a budget."""
+        return _between(self.measured, budget)
 
     @property
     def array_source(self) -> str:

@@ -7,20 +7,22 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from compiler import quantize
+from compiler import quantize, schedule
 from compiler.network import Network
 from compiler.quantized import QuantizedNetwork
 from hw.accelerator import Accelerator
 from hw.verilog import export
 from sdp import UserError
 from sdp.config import Config, load
+from sdp.encoding import decode, encode
+from sdp.program import Command, Layer
 from sim import data, flow
 from sim.build_cache import content_hash
 from sim.harness import Harness
@@ -152,16 +154,15 @@ def workload(args: argparse.Namespace) -> Workload:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A layer of an integer network on an image."""
+    """A layer, by its tag, in the programs of an image, setup among them."""
 
     layer: str
-    network: QuantizedNetwork
-    image: np.ndarray
+    programs: list[list[Command]]
 
     @property
     def text(self) -> str:
-        mode = next(layer for layer in self.network.layers if layer.name == self.layer)
-        return f"{self.layer}, budget {mode.budget}, w{4 if mode.w4 else 8}"
+        layer = next(c for program in self.programs for c in program if isinstance(c, Layer) and c.tag == self.layer)
+        return f"{self.layer}, budget {layer.budget}, w{4 if layer.w4 else 8}"
 
 
 Jobs = Callable[[Config, Workload, list[str]], Iterator[Job]]
@@ -179,28 +180,34 @@ def budgets(config: Config) -> list[int]:
     return sorted({1 << n for n in range(most.bit_length()) if 1 << n <= most} | {most})
 
 
+def programs(config: Config, network: QuantizedNetwork, image: np.ndarray) -> list[list[Command]]:
+    """Setup and the programs of one image (h, w, c); commands of layers have the layers' names as tags."""
+    compiled = schedule.compile(network, config)
+    found = [decode(config, program) for program in flow.programs(compiled, network.encode(image))]
+    names = iter(flow.layer_names(compiled))
+    return [[replace(command, tag=next(names)) if isinstance(command, Layer) else command for command in program] for program in found]
+
+
 def terms(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
     """Each layer on an image of its own, at every budget, in both weight modes; all other layers exact, so that its input is the same at every budget."""
     calibration = quantize.calibrate(work.network, work.calibration)
     for n, layer in enumerate(layers):
         for mode in ((budget, w4) for budget in budgets(config) for w4 in (True, False)):
-            yield Job(layer, quantize.quantize(calibration, config, {layer: mode}), work.images[n])
+            yield Job(layer, programs(config, quantize.quantize(calibration, config, {layer: mode}), work.images[n]))
 
 
 def record(config: Config, verilog: str, jobs: list[Job], ports: dict[str, int], progress) -> list[activity.Trace]:
     """What the array's ports do in each; kept by the hash of all that it follows from."""
     harness, traces, source = None, [], Path(activity.__file__).read_bytes()
     for done, job in enumerate(jobs):
-        text = job.text
-        integers = b"".join(part.tobytes() for x in job.network.layers for part in (x.weights, x.bias, x.multiplier) if part is not None)
-        key = content_hash(verilog, integers, job.image.tobytes(), f"{job.layer} {text} {CYCLES} {sorted(ports.items())}", source)
+        key = content_hash(verilog, *(encode(config, program) for program in job.programs), f"{job.layer} {CYCLES} {sorted(ports.items())}", source)
         path = mapping.CACHE / f"trace-{key}.npz"
         if not path.is_file():
             if harness is None:
                 progress("building the simulation of the RTL, minutes when it is new")
                 harness = Harness(config, verilog, trace=3)
-            progress(f"recording {done + 1} of {len(jobs)}: {text}")
-            activity.record(config, harness, job.network, job.image, job.layer, ARRAY_PATH, ports, CYCLES).save(path)
+            progress(f"recording {done + 1} of {len(jobs)}: {job.text}")
+            activity.record(config, harness, job.programs, job.layer, ARRAY_PATH, ports, CYCLES).save(path)
         traces.append(activity.Trace.load(path))
     return traces
 

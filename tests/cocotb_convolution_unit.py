@@ -1,17 +1,17 @@
-"""From words read to sums: steps as the controller gives them, weights as the memory does."""
+"""From words read to sums: steps as the controller gives them, weights as the memory does; of whatever array the configuration has."""
 
 import cocotb
 import numpy as np
 from amaranth.lib import data
 
 from golden import cycles
-from golden.term_select import select, sequence, to_signed
-from golden.weights import W4_VALUES
+from golden.arrays import in_order, operands
+from golden.term_select import to_signed
+from golden.weights import FORMATS, pack_slots
 from hw.controller import beat_layout, step_layout
 from hw.types import layer_layout, sums_layout, word_layout
 from sdp.program import Kind
 from tests.bench import SEED, Bench, config, generator, pack, unpack
-from tests.cocotb_mac_array import weight_bits
 
 CONFIG = config()
 WORDS = data.ArrayLayout(word_layout(CONFIG), CONFIG.ports)
@@ -48,13 +48,20 @@ class Unit:
 async def layers(dut):
     rng = generator()
     numbers = np.random.default_rng(SEED)
-    digits = {a: [numbers.choice(W4_VALUES, (CONFIG.columns, CONFIG.word)) for _ in range(2)] for a in range(min(9, CONFIG.weight_words))}
-    unit = Unit(dut, {a: weight_bits(*d) for a, d in digits.items()})
+    array, form = CONFIG.array_kind, FORMATS[CONFIG.array]
+    # Every slot that means something: parts of both modes.
+    addresses = min(9, CONFIG.weight_words)
+    parts = [form.decode(np.arange(1 << CONFIG.slot_bits, dtype=np.uint16), w4) for w4 in (False, True)]
+    slots = numbers.integers(0, 1 << CONFIG.slot_bits, (addresses, CONFIG.columns, CONFIG.word)).astype(np.uint16)
+    slots[numbers.random(slots.shape) < 0.2] = form.encode(np.array([-8]), np.array([-8]))[0]
+    memory = pack_slots(CONFIG, slots)
+    unit = Unit(dut, {a: int.from_bytes(memory[a].tobytes(), "little") for a in range(addresses)})
     await unit.bench.begin(layer=0, beat=0, words=0, step=0, weights=0, shift=0)
-    budgets = [1, 2, 2 * CONFIG.group, *(rng.randint(1, 2 * CONFIG.group) for _ in range(6))]
+    choice = list(array.budgets(CONFIG.group))
+    budgets = [choice[0], choice[min(1, len(choice) - 1)], choice[-1], *(rng.choice(choice) for _ in range(6))]
     for budget in budgets:
-        signed, tail = rng.randrange(2), rng.randint(1, CONFIG.word)
-        unit.bench._handle("layer").value = pack(layer_layout(CONFIG), {"kind": Kind.CONV, "budget": budget, "in_signed": signed, "in_tail": tail})
+        signed, tail, w4 = rng.randrange(2), rng.randint(1, CONFIG.word), rng.choice(array.modes)
+        unit.bench._handle("layer").value = pack(layer_layout(CONFIG), {"kind": Kind.CONV, "budget": budget, "w4": int(w4), "in_signed": signed, "in_tail": tail})
         for name in ("captured", "reads", "terms", "slots", "drained"):
             getattr(unit, name).clear()
         expected_reads, expected_terms, expected_captures, expected_rows, expected_slots = [], [], [], [], []
@@ -65,7 +72,7 @@ async def layers(dut):
             steps = rng.randint(1, 3)
             for step in range(steps):
                 codes = numbers.integers(0, 256, (CONFIG.rows, CONFIG.word)).astype(np.uint8) * (numbers.random((CONFIG.rows, CONFIG.word)) < 0.6)
-                ends_channels, address = rng.randrange(2), rng.choice(list(digits))
+                ends_channels, address = rng.randrange(2), rng.randrange(addresses)
                 order = [(strip, ports) for strip in range(STRIPS) for ports in beats_of(rng)]
                 for n, (strip, ports) in enumerate(order):
                     last_beat = n == len(order) - 1
@@ -82,10 +89,12 @@ async def layers(dut):
                 values = to_signed(codes, bool(signed))
                 if ends_channels:
                     values[:, tail:] = 0
-                masked, counts = select(values, budget, CONFIG.group)
-                high, low = digits[address]
-                sums += masked.astype(int) @ low.T, masked.astype(int) @ high.T
-                groups = [sequence(g, budget) for g in values.reshape(-1, CONFIG.group).tolist()]
+                seen, counts = operands(CONFIG, values[None, None], budget)
+                high, low = (part[slots[address]].astype(int) for part in parts[w4])
+                if len(array.modes) == 1:
+                    high, low = 0 * high, 16 * high + low  # one sum
+                sums += seen[0, 0].astype(int) @ low.T, seen[0, 0].astype(int) @ high.T
+                groups = [in_order(CONFIG, g, budget) for g in values.reshape(-1, CONFIG.group).tolist()]
                 expected_terms += [sum(g[n][0] != 0 for g in groups) for n in range(budget)]
                 assert sum(expected_terms[-budget:]) == counts.sum()
                 expected_reads.append((last_step + 1, address))
@@ -96,7 +105,8 @@ async def layers(dut):
             if tile == tiles - 1 or rng.random() < 0.5:
                 for _ in range(2 * CONFIG.group + 10):
                     if len(unit.captured) <= tile:
-                        await unit.cycle()
+                        # A capture outweighs a shift in its cycle.
+                        await unit.cycle(shift=rng.randrange(2))
                 unit.drained.clear()
                 for _ in range(CONFIG.rows):
                     await unit.cycle(shift=1)

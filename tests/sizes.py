@@ -1,5 +1,7 @@
 """Configurations of the unit tests. They are frozen here, so that those that users choose can change."""
 
+import dataclasses
+
 from sdp.config import Config
 
 # Every size differs from every other, and few are powers of two.
@@ -12,3 +14,4 @@ NARROW = Config(name="narrow", group=2, lanes=6, rows=3, columns=6, ports=1, out
 WIDE = Config(name="wide", group=5, lanes=4, rows=8, columns=4, ports=8, outputs=4, reduction=160, activation_words=512, weight_words=40, scale_words=30,
               scale_bits=31, log_layers=4)
 ALL = (UNIT, NARROW, WIDE)
+DENSE = tuple(dataclasses.replace(c, name=f"{c.name}-{array}", array=array) for c in ALL for array in ("int4", "int8", "int16"))

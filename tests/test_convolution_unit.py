@@ -1,5 +1,8 @@
-"""The convolution unit, and the operand buffer in it."""
+"""The convolution unit with each of its arrays, and the operand buffer in it."""
 
+import pytest
+
+from tests.sizes import DENSE
 from tests.units import everywhere, simulate
 
 
@@ -11,3 +14,8 @@ def test_operand_buffer(simulator, config):
 @everywhere
 def test_convolution_unit(simulator, config):
     simulate("convolution_unit", simulator, config)
+
+
+@pytest.mark.parametrize("config", DENSE, ids=lambda c: c.name)
+def test_dense_unit(config):
+    simulate("convolution_unit", "icarus", config)

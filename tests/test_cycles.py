@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golden import cycles
-from sdp.config import NAMED
+from sdp.config import CONFIGS, NAMED
 from sdp.program import Kind, Layer
 from sim.random_layer import build, draw
 from tests.sizes import UNIT
@@ -104,3 +104,16 @@ def test_slots_and_utilization():
     assert cycles.utilization(UNIT, layer, macs) == pytest.approx(12 * 90 / (12 * 90 + 30 + timing.fixed))
     assert cycles.utilization(UNIT, dataclasses.replace(layer, w4=True, out_channels=20), 2 * macs) == pytest.approx(12 * 90 / (12 * 90 + 60 + timing.fixed))
     assert cycles.term_slots(UNIT, dataclasses.replace(layer, kind=Kind.MAX)) == 0
+
+
+@pytest.mark.parametrize("name, w4, budget, per_cycle", [
+    ("small", False, 16, 64), ("small", True, 4, 512), ("int4-small", True, 8, 256), ("int4-small", False, 16, 64), ("int8-small", False, 8, 64),
+    ("int16-small", False, 8, 16)])
+def test_utilization_is_of_the_products_that_an_array_makes_per_cycle(name, w4, budget, per_cycle):
+    """256 multipliers of 4 x 4 bits, or what they are worth: 256 small products per cycle, 64 of 8 x 8 bits, 16 of 16 x 16."""
+    config = CONFIGS[name]
+    layer = Layer(kind=Kind.CONV, in_base=0, in_plane=64, in_h=8, in_w=8, in_words=4, in_tail=16, out_base=512, out_plane=64, out_h=8, out_w=8, out_channels=64,
+                  kernel_h=3, kernel_w=3, budget=budget, w4=w4, pad_top=1, pad_left=1)
+    timing, macs = cycles.layer_cycles(config, layer), 64 * 64 * 64 * 9
+    assert cycles.utilization(config, layer, macs) == pytest.approx(macs / per_cycle / timing.total)
+    assert timing.tiles * timing.steps * timing.step * per_cycle == macs

@@ -143,10 +143,10 @@ def test_timeline_of_a_right_machine(more, mutated, tmp_path):
     expected = timeline.pulses(CONFIG, layer.layer, layer.start)
     window = layer.start - 5, expected[-1].cycle + 20
     mutated(0).run([encode(CONFIG, layer.commands)], waves=(tmp_path / "w.vcd", 0, *window))
-    waves = Waves(tmp_path / "w.vcd", [*timeline.signals(layer.layer), timeline.BUSY])
-    assert not waves.missing and timeline.first_off(expected, layer.layer, waves, *window) is None
+    waves = Waves(tmp_path / "w.vcd", [*timeline.signals(CONFIG, layer.layer), timeline.BUSY])
+    assert not waves.missing and timeline.first_off(CONFIG, expected, layer.layer, waves, *window) is None
     moved = [timeline.Pulse(p.cycle + (p.signal == timeline.DONE), p.unit, p.signal, p.what) for p in expected]
-    assert timeline.first_off(moved, layer.layer, waves, *window).signal == timeline.DONE
+    assert timeline.first_off(CONFIG, moved, layer.layer, waves, *window).signal == timeline.DONE
     assert [waves.value(timeline.BUSY, layer.start + n) for n in (0, 1)] == [0, 1]
 
 

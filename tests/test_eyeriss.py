@@ -10,8 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from compiler import network, onnx_import
-from golden import eyeriss
-from golden.eyeriss import PUBLISHED, TABLE_III, TOTALS, EyerissError, Layer, Mapping, counts, fits, search
+from golden import eyeriss, eyeriss_mapping, eyeriss_published, eyeriss_traffic
+from golden.eyeriss import search
+from golden.eyeriss_mapping import EyerissError, Layer, Mapping, fits
+from golden.eyeriss_published import PUBLISHED, TABLE_III, TOTALS
+from golden.eyeriss_traffic import counts
 from tests.onnx_models import NETWORKS, shared
 
 FEW = settings(max_examples=60, deadline=None)
@@ -165,12 +168,12 @@ def test_run_lengths_against_an_encoder(zeros, seed):
         else:
             run += 1
     size = math.ceil((pairs + (run > 0)) / 3) * 64 / (16 * len(values))
-    assert eyeriss.run_length(zeros) == pytest.approx(size, rel=0.05, abs=0.01)
+    assert eyeriss_traffic.run_length(zeros) == pytest.approx(size, rel=0.05, abs=0.01)
 
 
 @pytest.mark.parametrize("kernel, e, number", [(11, 7, 2), (5, 27, 1), (3, 13, 4), (3, 14, 4), (3, 7, 8), (3, 56, 1), (3, 57, 0), (12, 14, 1), (13, 1, 0)])
 def test_sets_as_in_figure_5(kernel, e, number):
-    assert eyeriss.sets(kernel, e) == number
+    assert eyeriss_mapping.sets(kernel, e) == number
 
 
 @pytest.mark.parametrize("kernel", [(13, 1), (1, 13)])
@@ -207,7 +210,7 @@ BOUNDS = [  # processing, with DRAM, buffer, DRAM: of totals
 
 @pytest.mark.parametrize("name, built, mappings, bounds", BOUNDS)
 def test_totals_are_near_the_chip(name, built, mappings, bounds):
-    rows = eyeriss.validate(name, built, mappings)
+    rows = eyeriss_published.validate(name, built, mappings)
     for quantity, bound in zip(("processing", "cycles", "buffer", "dram"), bounds):
         assert abs(rows[-1].error(quantity)) <= bound, quantity
         assert rows[-1].values[quantity][0] == pytest.approx(sum(row.values[quantity][0] for row in rows[:-1]))
@@ -216,27 +219,27 @@ def test_totals_are_near_the_chip(name, built, mappings, bounds):
 
 def test_layers_of_alexnet_with_the_published_mappings():
     """Buffer traffic within 0.3 % but for CONV3, whose measured traffic is that of six channels a pass; elements exactly."""
-    for row in eyeriss.validate("AlexNet", mappings=TABLE_III)[:-1]:
+    for row in eyeriss_published.validate("AlexNet", mappings=TABLE_III)[:-1]:
         assert row.error("active") == 0
         assert abs(row.error("buffer")) <= 0.003 or row.name == "CONV3"
-    six = eyeriss.validate("AlexNet", mappings={**TABLE_III, "CONV3": TABLE_III["CONV4"]})
+    six = eyeriss_published.validate("AlexNet", mappings={**TABLE_III, "CONV3": TABLE_III["CONV4"]})
     assert all(abs(row.error("buffer")) <= 0.003 for row in six)
 
 
 def test_at_its_best_it_is_faster_than_the_chip_on_vgg():
-    best, built = (eyeriss.validate("VGG-16", choice)[-1].values for choice in (False, True))
+    best, built = (eyeriss_published.validate("VGG-16", choice)[-1].values for choice in (False, True))
     assert best["cycles"][0] < 0.5 * best["cycles"][1] < 0.5 * built["cycles"][0] * 1.06
     assert best["buffer"][0] < 0.5 * built["buffer"][0]
 
 
 def test_energy_of_the_scale_is_printed_as_uncertain_as_it_is():
     """One MAC of the scale in pJ, from either network: they differ, for the chip's clock burns while it waits."""
-    alexnet, vgg = (eyeriss.picojoules(name) for name in PUBLISHED)
+    alexnet, vgg = (eyeriss_published.picojoules(name) for name in PUBLISHED)
     assert 2 < alexnet < vgg < 5
 
 
 def test_table_prints_every_layer():
-    text = eyeriss.table("AlexNet")
+    text = eyeriss_published.table("AlexNet")
     assert [line.split()[0] for line in text.splitlines()[1:]] == ["CONV1", "CONV2", "CONV3", "CONV4", "CONV5", "total"]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from compiler import onnx_export, onnx_import, quantized
+from compiler.weights import alphabet
 from examples.digits import data
 from finetune import networks
 from golden import output_stage, term_select
@@ -149,7 +150,7 @@ def test_weights_outside_of_their_range_are_let_go(torch):
     from finetune import ste
 
     weights = torch.tensor([-40.0, -32.0, 9.4, 28.0, 31.0], requires_grad=True)
-    codes = ste.nearest(weights, True)
+    codes = ste.nearest(weights, alphabet(True))
     assert codes.tolist() == [-32, -32, 8, 28, 28]
     codes.sum().backward()
     assert weights.grad.tolist() == [0, 1, 1, 1, 0]

@@ -1,5 +1,6 @@
 """Random layers through the whole machine, and proof that the fuzzer notices, reduces and replays a failure."""
 
+import dataclasses
 import re
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from golden.machine import Machine
 from hw.accelerator import Accelerator
 from hw.verilog import export
-from sdp.config import NAMED, Config
+from sdp.config import BASELINES, NAMED, Config
 from sdp.encoding import encode
 from sim.compare import differences
 from sim.fuzz import LAYERS_PER_PROGRAM, Fuzzer
@@ -18,12 +19,19 @@ TINY = NAMED["tiny"]
 EIGHT = Config(name="eight", group=4, lanes=2, rows=4, columns=2, ports=2, outputs=1, reduction=1152, activation_words=256, weight_words=96, scale_words=16,
                scale_bits=12, log_layers=4)
 """Eight selectors: what counts their terms came out negative where the C++ compiler vectorized it."""
+ODD = (*(dataclasses.replace(TINY, name=f"{array}-odd", array=array) for array in ("int4", "int8")),
+       dataclasses.replace(TINY, name="drq-odd", array="drq", rows=7, ports=1, reduction=1536, weight_words=256))
+"""Other arrays with sizes that are all different."""
 
 
-@pytest.mark.parametrize("config, layers, seed", [(TINY, 300, 0), (NAMED["small"], 60, 5000), (EIGHT, 20, 0)], ids=lambda value: getattr(value, "name", value))
+CASES = [(TINY, 300, 0), (NAMED["small"], 60, 5000), (EIGHT, 20, 0), *((config, 100, 0) for config in BASELINES.values()), *((config, 60, 0) for config in ODD)]
+
+
+@pytest.mark.parametrize("config, layers, seed", CASES, ids=lambda value: getattr(value, "name", value))
 def test_random_layers(config, layers, seed):
     cases = [draw(config, seed + n) for n in range(layers)]
-    largest = Case(seed=seed, kernel_h=11, kernel_w=11, in_h=9, in_w=10, pad_top=5, pad_left=4, pad_bottom=3, pad_right=6, stride_w=2, budget=5, channels_out=3)
+    budget = max(k for k in config.array_kind.budgets(config.group) if k <= config.group + 1)
+    largest = Case(seed=seed, kernel_h=11, kernel_w=11, in_h=9, in_w=10, pad_top=5, pad_left=4, pad_bottom=3, pad_right=6, stride_w=2, budget=budget, channels_out=3)
     programs = [[largest]] * fits(config, largest) + [cases[n : n + LAYERS_PER_PROGRAM] for n in range(0, layers, LAYERS_PER_PROGRAM)]
     assert Fuzzer(config).failures(programs) == []
 
@@ -34,6 +42,13 @@ def test_the_draw_covers_what_it_should():
     assert any(c.kernel_h == 11 for c in cases) and any(c.kernel_w == 11 for c in cases)
     assert {(c.w4, c.in_signed, c.residual) for c in cases if not c.kind} == {(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)}
     assert {c.budget for c in cases if not c.kind} == set(range(1, 2 * TINY.group + 1))
+
+
+@pytest.mark.parametrize("array, modes", [("int4", {(0, 8), (0, 16), (1, 8), (1, 16)}), ("int8", {(0, 8)}), ("int16", {(0, 8)})])
+def test_the_draw_keeps_to_what_the_array_has(array, modes):
+    cases = [draw(BASELINES[f"{array}-small"], n) for n in range(100)]
+    assert {(c.w4, c.budget) for c in cases if not c.kind} == modes
+    assert {c.kind for c in cases} == {0, 1, 2, 3} and {c.in_signed for c in cases if not c.kind} == {0, 1}
 
 
 def test_memories_begin_unknown():

@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from sim.cocotb_runner import SimulationError
-from tests.sizes import NARROW, UNIT, WIDE
+from tests.sizes import DENSE, NARROW, UNIT, WIDE
 from tests.units import simulate
 
 CLASSES = {"nibble_multiplier": "NibbleMultiplier", "processing_element": "ProcessingElement", "mac_array": "MacArray", "dense_array": "DenseArray",
            "operand_buffer": "OperandBuffer",
            "convolution_unit": "ConvolutionUnit", "channel_unit": "ChannelUnit", "output_stage": "OutputStage", "drain": "Drain",
-           "controller": "Controller", "decoder": "CommandDecoder", "registers": "Registers", "activation_memory": "ActivationMemory"}
+           "controller": "Controller", "drq_controller": "Controller", "decoder": "CommandDecoder", "registers": "Registers", "activation_memory": "ActivationMemory"}
+
+INT4, INT8, INT16 = DENSE[:3]
+WIDE8 = next(c for c in DENSE if c.name == "wide-int8")
 
 # unit, file of hw/, what stands there, what is put in its place, configuration
 MUTATIONS = [
@@ -49,6 +52,18 @@ MUTATIONS = [
     ("convolution_unit", "convolution_unit", "self.captured.eq(finished)", "self.captured.eq(ends & current.last)", UNIT),
     ("convolution_unit", "convolution_unit", "& (self.layer.kind == Kind.CONV)", "", UNIT),
     ("convolution_unit", "convolution_unit", "self.weight_enable.eq(loading.valid)", "self.weight_enable.eq(take)", UNIT),
+    ("convolution_unit", "dense_unit", "Mux(self.first, 0, sums[name])", "sums[name]", INT4),
+    ("convolution_unit", "dense_unit", "Mux(self.high, products << 4, products)", "products << 4", INT4),
+    ("convolution_unit", "dense_unit", "self.layer.w4 & slot[3]", "slot[3]", INT4),
+    ("convolution_unit", "dense_unit", "Mux(held[8], -nibble, nibble)", "nibble", INT4),
+    ("convolution_unit", "dense_unit", "moves.eq(~double | left[0])", "moves.eq(1)", INT4),
+    ("convolution_unit", "dense_unit", "high.eq(double & left[0])", "high.eq(left[0])", INT4),
+    ("convolution_unit", "dense_unit", "with m.Elif(self.shift):", "with m.If(self.shift):", INT4),
+    ("convolution_unit", "dense_unit", "index.eq(0), current", "current", WIDE8),
+    ("convolution_unit", "dense_unit", "begins & current.first", "begins", INT8),
+    ("convolution_unit", "dense_unit", "magnitude=nibbles", "magnitude=True", INT8),
+    ("convolution_unit", "dense_unit", "& (self.layer.kind == Kind.CONV)", "", INT8),
+    ("convolution_unit", "dense_unit", "slot.as_signed()", "slot", INT16),
     ("channel_unit", "channel_unit", "tap[:9].as_signed()", "tap[:8].as_signed()", UNIT),
     ("channel_unit", "channel_unit", "seen & ~step.first", "seen", UNIT),
     ("channel_unit", "channel_unit", "with m.If(self.captured):", "with m.If(1):", UNIT),
@@ -104,6 +119,8 @@ def mutant(unit, file, old, new):
         return lambda config: module.StreamMemory(width=config.weight_bits, depth=config.weight_words, beat=config.stream_bits, few=config.depthwise_beats)
     if unit == "nibble_multiplier":
         return lambda config: module.NibbleMultiplier()
+    if file == "dense_unit":
+        return module.DenseUnit
     if file == "output_lane":
         stage = types.ModuleType("mutant_output_stage")
         exec(compile(Path(original.__file__).with_name("output_stage.py").read_text(), "output_stage.py", "exec"), stage.__dict__)

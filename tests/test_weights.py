@@ -7,9 +7,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from golden.weights import W4_VALUES, decode_digit, digit_value, encode_digit, pack, pack_bytes, slot_bytes, split_w8, unpack, unpack_slots
-from sdp.config import NAMED
-from tests.sizes import ALL
+from golden.weights import (
+    FORMATS,
+    W4_VALUES,
+    allowed,
+    decode_digit,
+    digit_value,
+    encode_digit,
+    pack,
+    pack_bytes,
+    pack_slots,
+    slot_bytes,
+    slots_of,
+    split_w8,
+    unpack,
+    unpack_slots,
+    weights_of,
+)
+from sdp.config import BASELINES, NAMED
+from tests.sizes import ALL, DENSE
 
 CONFIGS = [*NAMED.values(), *ALL]
 
@@ -86,14 +102,68 @@ def test_place_of_every_slot(config):
         assert whole >> config.columns * config.word * 10 == 0
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
+EVERY = [*CONFIGS, *BASELINES.values(), *DENSE]
+
+
+@given(st.sampled_from([(c, w4) for c in EVERY for w4 in c.array_kind.modes]), st.integers(1, 3), st.integers(0, 2**32))
+def test_weights_survive_their_words(config_and_mode, words, seed):
+    (config, w4), rng = config_and_mode, np.random.default_rng(seed)
+    weights = rng.choice(allowed(config, w4), (words, config.block(w4), config.word))
+    memory = pack_slots(config, slots_of(config, weights, w4))
+    assert memory.shape == (words, config.weight_beats * config.word)
+    np.testing.assert_array_equal(weights_of(config, unpack_slots(config, memory), w4), weights)
+
+
+@pytest.mark.parametrize("config, w4", [(c, w4) for c in DENSE[:3] for w4 in c.array_kind.modes])
+def test_every_dense_weight_is_plain_two_s_complement(config, w4):
+    """Slot s of column c lies at bit (c * word + s) * 8: a byte, or in w4 one nibble for channel c and the upper one for channel columns + c."""
+    values = allowed(config, w4)
+    assert values.tolist() == (list(range(-8, 8)) if w4 else list(range(-128, 128)))
+    weights = np.resize(values, (-(-256 // config.word // config.columns) + 1, config.block(w4), config.word))
+    for word, memory in zip(weights, pack_slots(config, slots_of(config, weights, w4))):
+        whole = int.from_bytes(memory.tobytes(), "little")
+        for column in range(config.columns):
+            for slot in range(config.word):
+                byte = whole >> (column * config.word + slot) * 8 & 255
+                expected = (word[column, slot] & 15 | (word[column + config.columns, slot] & 15) << 4) if w4 else word[column, slot] & 255
+                assert byte == expected
+
+
+def test_every_slot_of_a_byte_decodes():
+    slots, form = np.arange(256, dtype=np.uint16), FORMATS["int4"]
+    high, low = form.decode(slots, False)
+    assert (16 * high + low).tolist() == [b - 256 if b > 127 else b for b in range(256)] and low.min() == 0
+    high, low = form.decode(slots, True)
+    assert low.tolist() == [(b & 15) - 16 if b & 8 else b & 15 for b in range(256)] and high.min() == -8
+
+
+def test_every_pair_of_drq():
+    config = BASELINES["drq-small"]
+    values = allowed(config, False)
+    assert values.tolist() == list(range(-128, 120))
+    high, low = FORMATS["drq"].decode(FORMATS["drq"].encode(values[:, None], values), False)
+    assert (high == values[:, None]).all() and (low == values).all()
+
+
+@pytest.mark.parametrize("name, w4, weight, reach", [("small", True, 9, "-32 to 28"), ("int4-small", True, 8, "-8 to 7"), ("int8-small", False, 128, "-128 to 127"),
+                                                     ("drq-small", False, 120, "-128 to 119")])
+def test_weights_that_an_array_does_not_have(name, w4, weight, reach):
+    config = (NAMED | BASELINES)[name]
+    with pytest.raises(ValueError, match=rf"^weights \[{weight}\] are none of {'w4' if w4 else 'w8'}, which reach from {reach} on the {config.array} array$"):
+        slots_of(config, np.full((1, config.block(w4), config.word), weight), w4)
+
+
+@pytest.mark.parametrize("config", EVERY, ids=lambda c: c.name)
 def test_depthwise_weights_lie_in_column_0_as_bytes(config):
     weights = np.resize(np.arange(-128, 128), (2 + 256 // config.word, config.word))
     memory = pack_bytes(config, weights)
     slots = unpack_slots(config, memory)
-    assert (slot_bytes(slots[:, 0]) == weights).all() and not slots[:, 1:].any()
+    assert (slot_bytes(config, slots[:, 0]) == weights).all() and not slots[:, 1:].any()
     for word, codes in zip(memory, weights.tolist()):
         whole = int.from_bytes(word.tobytes(), "little")
         for slot, code in enumerate(codes):
-            bits = whole >> slot * 10 & 1023
-            assert bits & 15 | (bits >> 5 & 15) << 4 == code % 256 and bits >> 4 & 1 == bits >> 9 == 0
+            bits = whole >> slot * config.slot_bits & (1 << config.slot_bits) - 1
+            if config.array == "sdp":
+                assert bits & 15 | (bits >> 5 & 15) << 4 == code % 256 and bits >> 4 & 1 == bits >> 9 == 0
+            else:
+                assert bits == code % 256

@@ -13,9 +13,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
 
 from hw.activation_memory import ActivationMemory
+from hw.arrays import convolution_unit
 from hw.channel_unit import ChannelUnit
 from hw.controller import Controller
-from hw.convolution_unit import ConvolutionUnit, OperandBuffer
+from hw.convolution_unit import OperandBuffer
 from hw.decoder import CommandDecoder
 from hw.dense_array import DenseArray
 from hw.drain import Drain
@@ -34,7 +35,7 @@ GROUPS = (2, 4, 5, 8)
 UNITS = {
     "nibble_multiplier": lambda config: NibbleMultiplier(),
     **{f"term_select_{group}": lambda config, group=group: TermSelector(group=group) for group in GROUPS},
-    "processing_element": ProcessingElement, "mac_array": MacArray, "dense_array": DenseArray, "operand_buffer": OperandBuffer, "convolution_unit": ConvolutionUnit,
+    "processing_element": ProcessingElement, "mac_array": MacArray, "dense_array": DenseArray, "operand_buffer": OperandBuffer, "convolution_unit": convolution_unit,
     "channel_unit": ChannelUnit, "output_stage": OutputStage, "drain": Drain, "controller": Controller, "decoder": CommandDecoder,
     "registers": Registers, "activation_memory": ActivationMemory,
     "stream_memory": lambda config: StreamMemory(width=config.weight_bits, depth=config.weight_words, beat=config.stream_bits, few=config.depthwise_beats),
