@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from compare import masked
 from compare.drq import masks
-from compare.masked import masked, unified
 from compare.static import StaticLayer
 from compiler import schedule
 from compiler.arithmetic import Arithmetic
@@ -61,13 +61,19 @@ def plain(layer: QuantizedLayer, config: Config) -> QuantizedLayer:
     return QuantizedLayer(**made | {"budget": budget, "w4": w4, "weights": np.clip(layer.weights, values[0], values[-1]).astype(np.int16)})
 
 
+def compiled_for(network: QuantizedNetwork, config: Config) -> schedule.Compiled:
+    """The network for the machine of ``config``, with DRQ's masks if it has them; thresholds as :func:`compare.masked.unified` leaves them."""
+    compiled = schedule.compile(replace(network, layers=tuple(plain(layer, config) for layer in network.layers)), config)
+    return masked.add(compiled, network) if config.array == "drq" else compiled
+
+
 def build(arithmetic: Arithmetic, network: QuantizedNetwork, config: Config, images: np.ndarray) -> Built:
     """``network`` on the machine of ``config``; ``images`` (n, h, w, c) decide about the cycles of DRQ alone."""
-    network, sensitive = unified(network), {}
-    compiled = schedule.compile(replace(network, layers=tuple(plain(layer, config) for layer in network.layers)), config)
+    network, sensitive = masked.unified(network), {}
+    compiled = compiled_for(network, config)
     programs = compiled.commands()
     if config.array == "drq":
-        programs, tensors = masked(config, network, programs), arithmetic.run(network, images[:IMAGES])
+        tensors = arithmetic.run(network, images[:IMAGES])
         exact = {layer.name for layer in network.layers if not getattr(layer, "threshold", 0)}
         sensitive = {name: mask for name, mask in masks(network, tensors).items() if name not in exact}
     layers = [command for program in programs for command in program if isinstance(command, Layer)]

@@ -7,18 +7,13 @@ to many insensitive regions, whole layers with their stalls.
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from compare import built, drq, static
-from compare.masked import masked, unified
+from compare.masked import unified
 from compiler import quantize
-from compiler.quantized import QuantizedNetwork
 from sdp import UserError
 from sdp.config import Config
-from sdp.program import Command
 from synth import output, power
 from synth.cells.cell_library import read_liberty
 from synth.cells.yosys import find_yosys
@@ -30,11 +25,6 @@ THRESHOLDS = (8, 32, 128)
 """Of DRQ, in codes."""
 
 
-def _programs(config: Config, network: QuantizedNetwork, image: np.ndarray) -> list[list[Command]]:
-    plain = replace(network, layers=tuple(built.plain(layer, config) for layer in network.layers))
-    return power.programs(config, plain, image)
-
-
 def narrow(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
     """``int4``: every pair of bits for layers that alone read their input, which then has four bits; all other layers exact."""
     calibration, arithmetic = quantize.calibrate(work.network, work.calibration), static.Static(config)
@@ -42,14 +32,14 @@ def narrow(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
         for mode in ((4, 4), (8, 4), (4, 8), (8, 8)):
             network = arithmetic.network(calibration, {layer: mode})
             if all(getattr(x, "drop", 0) == 0 for x in network.layers):
-                yield Job(layer, _programs(config, network, work.images[n]))
+                yield Job(layer, power.programs(built.compiled_for(network, config), work.images[n]))
 
 
 def whole(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
     """``int8``."""
     network = quantize.quantize(quantize.calibrate(work.network, work.calibration), config)
     for n, layer in enumerate(layers):
-        yield Job(layer, _programs(config, network, work.images[n]))
+        yield Job(layer, power.programs(built.compiled_for(network, config), work.images[n]))
 
 
 def regions(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
@@ -58,8 +48,7 @@ def regions(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
     for n, layer in enumerate(layers):
         for threshold in THRESHOLDS:
             network = unified(arithmetic.network(calibration, {layer: threshold}))
-            first, *frame = _programs(config, network, work.images[n])
-            yield Job(layer, [first, *masked(config, network, frame)])
+            yield Job(layer, power.programs(built.compiled_for(network, config), work.images[n]))
 
 
 JOBS = {"int4": narrow, "int8": whole, "drq": regions}

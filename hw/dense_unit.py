@@ -130,7 +130,7 @@ class DenseUnit(wiring.Component):
             "step": In(step_layout(config)),
             "weight_enable": Out(1),
             "weight_address": Out(bits_for(config.weight_words - 1)),
-            "weights": In(data.ArrayLayout(data.ArrayLayout(config.slot_bits, config.word), config.columns)),
+            "weights": In(config.weight_bits),
             "captured": Out(1),
             "shift": In(1),
             "drain": Out(data.ArrayLayout(sums_layout(config), config.columns)),
@@ -191,7 +191,7 @@ class DenseUnit(wiring.Component):
         m.d.sync += [self.terms.eq(sum(terms)), self.slots.eq(Mux(took, config.rows * lanes, 0))]
 
         for column, lane in ((c, n) for c in range(config.columns) for n in range(lanes)):
-            slots, weights = Cat(self.weights[column][lane * group + i] for i in range(group)), array.weights[column][lane]
+            slots, weights = self.weights.word_select(column * lanes + lane, config.slot_bits * group), array.weights[column][lane]
             slot = Signal(config.slot_bits, name=f"slot_{column}_{lane}", reset_less=True)
             m.d.sync += slot.eq(slots.word_select(index, config.slot_bits))
             if nibbles:

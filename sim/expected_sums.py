@@ -72,7 +72,8 @@ def _weights(tile: Tile, step: int, begin: int) -> None:
     """The weight word of a step, as its address and as what the column sees of it, in the register behind the memory."""
     c, address = tile.config, tile.layer.weight_base + tile.block * tile.steps + step
     tile.add(begin - 1, "convolution unit", "core.convolution.weight_address", address, f"address of the weights of step {step}")
-    for slot, bits in enumerate(tile.machine.weights[address, tile.column]):
+    # Only SDP has a register of the whole word, by a name of its own.
+    for slot, bits in enumerate(tile.machine.weights[address, tile.column] if c.array == "sdp" else ()):
         tile.add(begin + 1, "weight memory", "core.convolution.weights", bits, f"slot {slot} of column {tile.column} of step {step}",
                  field=((tile.column * c.word + slot) * c.slot_bits, c.slot_bits))
 
@@ -80,7 +81,6 @@ def _weights(tile: Tile, step: int, begin: int) -> None:
 def _lane(tile, row, lane, step, codes, begin, takes, products, element) -> None:
     """Operands of a lane; those of the row of interest times their weights, added to ``products``."""
     c, budget = tile.config, tile.layer.budget
-    show = _term if c.array == "sdp" else _operand
     if c.array == "sdp":
         selector = f"core.convolution.selector_{row}_{lane}"
         for i, code in enumerate(codes):
@@ -90,15 +90,10 @@ def _lane(tile, row, lane, step, codes, begin, takes, products, element) -> None
     for n, (value, high, index) in enumerate(in_order(c, codes, budget)):
         cycle, what = takes[step * budget + n] + 1, f"term {n} of step {step}"
         parts = tile.parts(step, lane * c.group + index) if value and row == tile.place.row else ()
-        show(tile, row, lane, cycle, what, value, high, index, tile.slot(step, lane * c.group + index) if parts else 0, parts, element)
+        if c.array == "sdp":
+            _term(tile, row, lane, cycle, what, value, high, index, tile.slot(step, lane * c.group + index) if parts else 0, parts, element)
         for digit, part in enumerate(parts):
             products[n][digit] += value * part << 4 * high
-
-
-def _operand(tile, row, lane, cycle, what, value, high, index, slot, parts, element) -> None:
-    """A dense array: the operand registers."""
-    bits = {"int4": 5, "int8": 9, "int16": 16}[tile.config.array]
-    tile.add(cycle, "operands", f"{ARRAY}.operands", value, f"{what} of row {row}", signed=True, field=((row * tile.config.lanes + lane) * bits, bits))
 
 
 def _term(tile, row, lane, cycle, what, value, high, index, slot, parts, element) -> None:

@@ -46,7 +46,7 @@ def wanted(config: Config, place: Place) -> list[str]:
     names += ["core.controller.beat", "core.controller.read", "core.activations.data", "core.channel.slots", "core.convolution.weights",
               "core.convolution.weight_address"]
     names += [f"core.convolution.selector_{r}_{n}.{s}" for r in range(config.rows) for n in range(config.lanes) for s in ("codes", "term")]
-    names += [take(config)[0], f"{ARRAY}.operands", CAPTURE, f"{element}.sums", f"{element}.drain", f"{ARRAY}.pe_0_{column}.drain"]
+    names += [take(config)[0], CAPTURE, f"{element}.sums", f"{element}.drain", f"{ARRAY}.pe_0_{column}.drain"]
     return names + [f"{element}.multiplier_{n}_{d}.{s}" for n in range(config.lanes) for d in ("low", "high") for s in ("digit", "product")]
 
 

@@ -16,7 +16,6 @@ from rich.table import Table
 
 from compiler import quantize, schedule
 from compiler.network import Network
-from compiler.quantized import QuantizedNetwork
 from hw.accelerator import Accelerator
 from hw.verilog import export
 from sdp import UserError
@@ -180,10 +179,9 @@ def budgets(config: Config) -> list[int]:
     return sorted({1 << n for n in range(most.bit_length()) if 1 << n <= most} | {most})
 
 
-def programs(config: Config, network: QuantizedNetwork, image: np.ndarray) -> list[list[Command]]:
+def programs(compiled: schedule.Compiled, image: np.ndarray) -> list[list[Command]]:
     """Setup and the programs of one image (h, w, c); commands of layers have the layers' names as tags."""
-    compiled = schedule.compile(network, config)
-    found = [decode(config, program) for program in flow.programs(compiled, network.encode(image))]
+    found = [decode(compiled.config, program) for program in flow.programs(compiled, compiled.network.encode(image))]
     names = iter(flow.layer_names(compiled))
     return [[replace(command, tag=next(names)) if isinstance(command, Layer) else command for command in program] for program in found]
 
@@ -193,7 +191,7 @@ def terms(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
     calibration = quantize.calibrate(work.network, work.calibration)
     for n, layer in enumerate(layers):
         for mode in ((budget, w4) for budget in budgets(config) for w4 in (True, False)):
-            yield Job(layer, programs(config, quantize.quantize(calibration, config, {layer: mode}), work.images[n]))
+            yield Job(layer, programs(schedule.compile(quantize.quantize(calibration, config, {layer: mode}), config), work.images[n]))
 
 
 def record(config: Config, verilog: str, jobs: list[Job], ports: dict[str, int], progress) -> list[activity.Trace]:

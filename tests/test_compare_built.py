@@ -1,13 +1,11 @@
 """Networks of rivals on the machines that were built: codes of the integer model, cycles of the golden machine and of the RTL, what moves and what it costs."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from compare import built, drq, energy, masked, static
-from compare.method import CompareError
-from compiler import quantize, schedule
+from compiler import quantize
+from compiler.network import NetworkError
 from examples.digits import data
 from examples.digits.demo import MODEL
 from golden.machine import Machine
@@ -37,15 +35,15 @@ def masked_network(digits):
 
 
 def programs_of(network, config, codes):
-    compiled = schedule.compile(dataclasses.replace(network, layers=tuple(built.plain(layer, config) for layer in network.layers)), config)
-    return compiled, masked.masked(config, network, [compiled.frame(codes)]) if config.array == "drq" else [compiled.frame(codes)]
+    compiled = built.compiled_for(network, config)
+    return compiled, compiled.frame(codes)
 
 
 def test_drq_on_the_golden_machine(digits, masked_network):
     """Masks are predicted, kept and read where the integer model has them, and cycles are those of the closed recursion."""
     arithmetic, network = masked_network
     config, images = built.machine("drq"), digits[1]
-    compiled, (program,) = programs_of(network, config, network.encode(images))
+    compiled, program = programs_of(network, config, network.encode(images))
     machine = Machine(config, images=IMAGES)
     machine.run(compiled.setup())
     result = machine.run(program)
@@ -61,7 +59,7 @@ def test_drq_on_the_golden_machine(digits, masked_network):
 def test_drq_on_the_rtl(digits, masked_network, tmp_path):
     _, network = masked_network
     config = built.machine("drq")
-    compiled, (program,) = programs_of(network, config, network.encode(digits[1][0]))
+    compiled, program = programs_of(network, config, network.encode(digits[1][0]))
     path, _ = verilog.emit(config, tmp_path)
     ran, golden = Harness(config, path).run([encode(config, compiled.setup()), encode(config, program)]), Machine(config)
     assert [differences(config, seen, golden.run(commands)) for seen, commands in zip(ran, (compiled.setup(), program), strict=True)] == [[], []]
@@ -79,7 +77,7 @@ def test_masks_do_not_overlap(digits, masked_network):
     """While a mask waits for its last reader nobody writes over it."""
     _, network = masked_network
     config = built.machine("drq")
-    _, (program,) = programs_of(network, config, network.encode(digits[1][0]))
+    _, program = programs_of(network, config, network.encode(digits[1][0]))
     layers, alive = [command for command in program if isinstance(command, Layer)], {}
     by_name = {layer.name: layer for layer in network.layers}
     last = {by_name[layer.tag].input: at for at, layer in enumerate(layers) if layer.masked}
@@ -95,19 +93,10 @@ def test_masks_do_not_overlap(digits, masked_network):
     assert alive.keys() == masked.thresholds(network).keys()
 
 
-def test_too_many_masks(digits, masked_network):
-    _, network = masked_network
-    config = dataclasses.replace(built.machine("drq"), activation_words=256)
-    with pytest.raises(CompareError, match=r"^tensor '\w+': its masks take \d+ words, \d+ of 64 of 'drq-small' are left$"):
-        masked.masked(config, dataclasses.replace(network, layers=tuple(
-            dataclasses.replace(layer, region=(1, 1)) if hasattr(layer, "region") else layer for layer in network.layers)),
-            programs_of(network, built.machine("drq"), network.encode(digits[1][0]))[1])
-
-
 def test_input_without_a_producer(digits):
     network = drq.Drq(built.machine("drq")).network(digits[0], {"stem": 20})
-    with pytest.raises(CompareError, match=r"^network 'digits': the input '\w+' has no layer before it that could predict its mask$"):
-        masked.masked(built.machine("drq"), network, [[]])
+    with pytest.raises(NetworkError, match=r"^network 'digits': the input '\w+' has no layer before it that could predict its mask$"):
+        built.compiled_for(network, built.machine("drq"))
 
 
 @pytest.mark.parametrize("modes", [{}, {"block1_b": (4, 4)}, {"block2_b": (4, 4), "block1_b": (8, 4)}, {"block1_b": (4, 8)}])
@@ -116,7 +105,7 @@ def test_static_on_the_golden_machine(digits, modes):
     arithmetic = static.Static(config)
     network = arithmetic.network(digits[0], modes)
     assert not any(getattr(layer, "drop", 0) for layer in network.layers)
-    compiled, (program,) = programs_of(network, config, network.encode(images))
+    compiled, program = programs_of(network, config, network.encode(images))
     machine = Machine(config, images=IMAGES)
     machine.run(compiled.setup())
     result, last = machine.run(program), network.layers[-1].name
