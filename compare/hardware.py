@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compare.built import MACHINES
+from golden import olaccel_cycles
 from hw.verilog import export
 from sdp.config import CONFIGS
 from synth import area
@@ -66,6 +67,16 @@ def machines(build: Path, shared: dict[str, str] = MACHINES) -> tuple[dict[str, 
             missing.append(f"python -m sdp power --config {name} --liberty FILE.lib" if CONFIGS[name].array == "sdp"
                            else f"python -m compare.power --method {method} --liberty FILE.lib")
     return found, missing
+
+
+def olaccel(units: dict[str, float]) -> Hardware | None:
+    """A cluster of OLAccel: its normal groups and their outlier group, per normal multiplier; without buffers, address logic and control."""
+    if not units:
+        return None
+    normal, outlier = (units[f"OLAccel, {kind} group"] for kind in ("normal", "outlier"))
+    groups = olaccel_cycles.Array().groups
+    array = groups * normal + outlier
+    return Hardware("a cluster", groups * UNITS["OLAccel, normal group"][2], array, array, 0, None, None)
 
 
 def unit_area(name: str, library: CellLibrary) -> float:

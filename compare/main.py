@@ -30,9 +30,13 @@ def main(args: argparse.Namespace) -> int:
             return failed
     units = measured(args.out, args.liberty) if args.liberty else {}
     machines, missing = hardware.machines(args.out)
+    if cluster := hardware.olaccel(units):
+        machines["olaccel"] = cluster
     found = {name: methods for name, methods in results.collect(args.out, machines, chosen, list(METHODS)).items() if methods}
     if not found:
         raise CompareError("nothing was searched yet, without --joined the search comes first")
+    missing += [f"python -m compare.accuracy --only {name}" + "".join(f" --method {method}" for method in METHODS if method not in found.get(name, METHODS))
+                for name in chosen if len(found.get(name, ())) < len(METHODS)]
     trainings = [entry for path in sorted((args.out / "compare").glob("*/training.json")) for entry in json.loads(path.read_text())]
     drawn = plots.write(found, output.made(args.out / "compare"))
     eyeriss = {name: results.eyeriss(cases.load(name)) for name in found}

@@ -17,9 +17,11 @@ ASSUMPTIONS = """\
   what it is allowed (`compare/*.py`, first lines). Test images report, they choose nothing; *hindsight* rows are the exception, for all methods alike.
 * DRQ: masks per region and channel [A]; weights as signed digits, so that their top nibble is rounded [A, generous]; thresholds per layer [A, generous; one
   per network in the paper]. *Ideal* is 1 + 3f products per multiplication and no stall; *as built* is `hw/drq_array.py` in our shell, cycle for cycle.
+  Masks that do not fit its mask memory (regions of one pixel) are not charged [generous].
 * Static INT4/INT8: 4 or 8 bits of activations and of weights per layer. A tensor that an addition reads in eight bits is rounded to four on its way into a
   layer at no cost [A, generous]. As built: `int4-small`, which runs eight bits in two passes.
-* OLAccel: shares of outliers per layer [A, generous], its outlier groups' multipliers are not counted in its nibble cycles.
+* OLAccel: shares of outliers per layer [A, generous]; nibble cycles are those of its normal groups' multipliers; it skips zeros, no other method here does.
+  *As built* is its cycle model (`golden/olaccel_cycles.py`); its area is six normal groups and an outlier group, without buffers and control [generous].
 * Eyeriss: 168 elements of 16 bits, dense, batch 4; validated against its publications in tests/test_eyeriss.py.
 * Depthwise layers and pooling run on the shell's channel unit, the same for all that are in the shell; nibble cycles per multiplication leave them out.
 * Equal area: arrays with all that feeds them (selectors, staging, weight registers; for DRQ its pipeline of codes), without memories; sums below DRQ's array
@@ -67,14 +69,16 @@ def equal_area(reports: dict[str, dict], hardware: dict[str, Hardware], picked: 
         if at is None or method not in hardware:
             continue
         point, um2 = report["points"][at], hardware[method].per_multiplier
-        mine = {"ideal": point["ideal_on_test"] * um2, "built": point["built"] * um2, **{basis: e["total"]["value"] for basis, e in point["energy"].items()},
-                "measured": hardware[method].power is not None}
-        ours = mine if method == "sdp" else ours
-        shares = " / ".join(f"{point['energy']['published'][part]:.2f}" for part in ("array", "activations", "weights", "scales", "dram"))
-        library = f"{mine['library']:.1f}" if mine["measured"] else ""
-        rows.append([NAMES[method], f"{um2:,.0f}", *(relative(ours["built"], mine[kind]) if ours else "" for kind in ("ideal", "built")),
-                     f"{mine['published']:.2f}", shares, relative(ours["published"], mine["published"]) if ours else "", library,
-                     relative(ours["library"], mine["library"]) if ours and library else ""])
+        mine = {"ideal": point["ideal_on_test"] * um2, "built": point.get("built", point.get("modelled")) * um2}
+        cells = ["", "", "", "", ""]
+        if "energy" in point:
+            mine |= {basis: e["total"]["value"] for basis, e in point["energy"].items()}
+            ours = mine if method == "sdp" else ours
+            shares = " / ".join(f"{point['energy']['published'][part]:.2f}" for part in ("array", "activations", "weights", "scales", "dram"))
+            library = hardware[method].power is not None
+            cells = [f"{mine['published']:.2f}", shares, relative(ours["published"], mine["published"]) if ours else "",
+                     f"{mine['library']:.1f}" if library else "", relative(ours["library"], mine["library"]) if ours and library else ""]
+        rows.append([NAMES[method], f"{um2:,.0f}", *(relative(ours["built"], mine[kind]) if ours else "" for kind in ("ideal", "built")), *cells])
     return table(["method", "um2 per nibble multiplier", "time at equal area, rival ideal / SDP as built", "rival as built / SDP as built", "uJ per image, published",
                   "array / activations / weights / scales / DRAM", "/ SDP", "uJ, library", "/ SDP "], rows)
 

@@ -150,8 +150,8 @@ Written by `make silicon` from the reports that the other commands leave under `
 `make area CONFIG=... LIBERTY=...`: every distinct module mapped once, its area times its instances. The array is all that grows with the number of nibble
 multipliers: elements, selectors, operand and weight registers, their sequencing. Beside it a plain dense INT4 array (`hw/dense_array.py`) of as many rows,
 columns and lanes, from the same script: 4 x 4 bit, unsigned codes, the same staging and drain. It was to be at most 1.40 times as large in `small`, which is not
-met. What is above the dense array: accumulators six bits wider, selectors and staging, the choice of the weight slot, the shifts of term and digit, and a register
-for the weights, without which the memory's delay would stand before the multiplier's. Where more columns share a selector, or groups are smaller, it is less.
+met; `large` meets it. What is above the dense array: accumulators six bits wider, selectors and staging, the choice of the weight slot, the shifts of
+term and digit, and a register for the weights, without which the memory's delay would stand before the multiplier's. Where more columns share a selector, or groups are smaller, it is less.
 
 {area}
 ## Timing
@@ -176,7 +176,9 @@ What a bit costs stands with source and bounds in `synth/energy_constants.toml`,
 
 {fpga}
 ## Design space
-`make sweep`: `sweep.toml` says over what; results, plots and this summary lie under `build/sweep`.
+`make sweep`: `sweep.toml` says over what; results, plots and this summary lie under `build/sweep`. Shipped configurations were chosen from it: groups of eight keep
+accuracy with the fewest terms, groups of four take a third less area per multiplier, and above `small` that is the faster use of silicon. `small` stays for networks
+that need its finer budgets; `small-4`, `medium` and `large` are g4-l4-8x8, g4-l4-16x8 and g4-l8-16x16 of this grid, the last two with more activation memory.
 
 {sweep}
 """
