@@ -151,7 +151,8 @@ Written by `make silicon` from the reports that the other commands leave under `
 multipliers: elements, selectors, operand and weight registers, their sequencing. Beside it a plain dense INT4 array (`hw/dense_array.py`) of as many rows,
 columns and lanes, from the same script: 4 x 4 bit, unsigned codes, the same staging and drain. It was to be at most 1.40 times as large in `small`, which is not
 met; `large` meets it. What is above the dense array: accumulators six bits wider, selectors and staging, the choice of the weight slot, the shifts of
-term and digit, and a register for the weights, without which the memory's delay would stand before the multiplier's. Where more columns share a selector, or groups are smaller, it is less.
+term and digit, and a register for the weights, without which the memory's delay would stand before the multiplier's. Where more columns share a selector, or
+groups are smaller, it is less.
 
 {area}
 ## Timing
