@@ -26,7 +26,8 @@ UNITS = {
 @dataclass(frozen=True)
 class Hardware:
     """Of one machine, um2. ``array``: elements and all that feeds them; ``logic``: of the whole machine; ``memory_bits``: on the chip; ``ns``: critical
-    path, if it was measured; ``power``: what the meter wrote, if it did."""
+    path, if it was measured; ``power``: what the meter wrote, if it did; ``dense``: per multiplier of the plain INT4 array that is measured beside it, which
+    has no way to compute eight bits."""
 
     config: str
     multipliers: int
@@ -35,6 +36,7 @@ class Hardware:
     memory_bits: int
     ns: float | None
     power: dict | None
+    dense: float | None = None
 
     @property
     def per_multiplier(self) -> float:
@@ -52,7 +54,7 @@ def read(build: Path, name: str) -> Hardware | None:
     if found is None or found["unit"] != "um2":
         return None
     return Hardware(name, found["nibble_multipliers"], found["array"], found["total"], found["memory_bits"],
-                    timing and timing["critical_ns"], report("power"))
+                    timing and timing["critical_ns"], report("power"), found["dense_int4_per_multiplier"])
 
 
 def machines(build: Path, shared: dict[str, str] = MACHINES) -> tuple[dict[str, Hardware], list[str]]:

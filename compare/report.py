@@ -79,6 +79,9 @@ def equal_area(reports: dict[str, dict], hardware: dict[str, Hardware], picked: 
             cells = [f"{mine['published']:.2f}", shares, relative(ours["published"], mine["published"]) if ours else "",
                      f"{mine['library']:.1f}" if library else "", relative(ours["library"], mine["library"]) if ours and library else ""]
         rows.append([NAMES[method], f"{um2:,.0f}", *(relative(ours["built"], mine[kind]) if ours else "" for kind in ("ideal", "built")), *cells])
+        if method == "static" and ours and (dense := hardware["sdp"].dense):
+            rows.append(["the same, if a plain INT4 array could run its 8-bit layers", f"{dense:,.0f}", relative(ours["built"], point["ideal_on_test"] * dense),
+                         *[""] * 6])
     return table(["method", "um2 per nibble multiplier", "time at equal area, rival ideal / SDP as built", "rival as built / SDP as built", "uJ per image, published",
                   "array / activations / weights / scales / DRAM", "/ SDP", "uJ, library", "/ SDP "], rows)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import dataclasses
 
 import pytest
 
@@ -59,7 +60,11 @@ def test_tables():
     # 1.0 * 2000 and 1.2 * 2000 beside 0.6 * 3000; no figure on the library's basis where the netlist was not measured
     table = {row[0]: row[1:] for row in rows(report.equal_area(reports, HARDWARE, "hindsight"))}
     assert table["static INT4/INT8"] == ["2,000", "1.11", "1.33", "11.00", "2.20 / 2.20 / 2.20 / 2.20 / 2.20", "1.10", "", ""]
-    assert table["SDP"][-2:] == ["4.0", "1.00"] and "OLAccel" not in table
+    assert table["SDP"][-2:] == ["4.0", "1.00"] and "OLAccel" not in table and len(table) == 3
+    dense = HARDWARE | {"sdp": dataclasses.replace(HARDWARE["sdp"], dense=1500.0), "olaccel": hardware(4000.0)}
+    table = {row[0]: row[1:] for row in rows(report.equal_area({**reports, "olaccel": method([point(0.5, 90.0) | {"modelled": 0.7}], 0)}, dense, "hindsight"))}
+    assert table["the same, if a plain INT4 array could run its 8-bit layers"] == ["1,500", "0.83", *[""] * 6]
+    assert table["OLAccel"] == ["4,000", "1.11", "1.56", *[""] * 5]
 
 
 def test_where_it_loses():
