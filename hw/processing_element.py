@@ -74,6 +74,17 @@ class ProcessingElement(wiring.Component):
             "drain": Out(sums_layout(config)),
         })
 
+    @staticmethod
+    def _sum(m: Module, name: str, products: list[tuple[Value, Value]], first: int = 0) -> tuple[Value, Value]:
+        """Sum of products, the missing ones of their signs added but for the last, which is returned with it."""
+        if len(products) == 1:
+            return products[0]
+        half, last = (len(products) + 1) // 2, first + len(products) - 1
+        (left, owed), (right, still) = (ProcessingElement._sum(m, name, part, at) for part, at in ((products[:half], first), (products[half:], first + half)))
+        partial = Signal(signed(14 + bits_for(len(products) - 1)), name=f"partial_{name}_{last}" if first == 0 else f"partial_{name}_{first}_{last}")
+        m.d.comb += partial.eq(add(left, right, owed))
+        return partial, still
+
     def elaborate(self, platform):
         m = Module()
         group, bits = self.config.group, self.config.accumulator_bits
@@ -92,14 +103,10 @@ class ProcessingElement(wiring.Component):
                              multiplier.high.eq(term.high), multiplier.digit.eq(slot[name])]
                 products[name].append(multiplier)
         for name, multipliers in products.items():
-            # The lanes' products first, with few bits; each adder takes one sign, the wide one the last.
-            step = multipliers[0].product
-            for i, multiplier in enumerate(multipliers[1:], 1):
-                partial = Signal(signed(14 + bits_for(i)), name=f"partial_{name}_{i}")
-                m.d.comb += partial.eq(add(step, multiplier.product, multipliers[i - 1].negative))
-                step = partial
+            # The lanes' products first, with few bits, as a tree; each adder takes the sign that its left side still owes, the wide one the last.
+            step, owed = self._sum(m, name, [(multiplier.product, multiplier.negative) for multiplier in multipliers])
             total, base = Signal(signed(bits), name=f"total_{name}"), Signal(signed(bits), name=f"base_{name}")
-            m.d.comb += [base.eq(Mux(self.first, 0, sums[name])), total.eq(add(base, step, multipliers[-1].negative))]
+            m.d.comb += [base.eq(Mux(self.first, 0, sums[name])), total.eq(add(base, step, owed))]
             m.d.sync += sums[name].eq(total)
         m.d.comb += self.drain.eq(drain)
         with m.If(self.capture):
