@@ -65,7 +65,7 @@ def machines(build: Path, shared: dict[str, str] = MACHINES) -> tuple[dict[str, 
             found[method] = one
         else:
             missing.append(f"python -m sdp area --config {name} --liberty FILE.lib")
-        if one and one.power is None:
+        if one and one.power is None and CONFIGS[name].array != "drq":
             missing.append(f"python -m sdp power --config {name} --liberty FILE.lib" if CONFIGS[name].array == "sdp"
                            else f"python -m compare.power --method {method} --liberty FILE.lib")
     return found, missing

@@ -1,7 +1,7 @@
 """Power of the rivals' arrays, by the meter of :mod:`synth.power`, on the same network: ``python -m compare.power --liberty FILE.lib``.
 
-Layers, images, clock and library are those of ``sdp power``. ``int4``: 4 or 8 bits of codes and of weights; ``int8``: whole codes; ``drq``: thresholds from few
-to many insensitive regions, whole layers with their stalls.
+Layers, images, clock and library are those of ``sdp power``. ``int4``: 4 or 8 bits of codes and of weights; ``int8``: whole codes. Not DRQ: its sums lie in
+memories inside of the array, which the simulation of gates does not know.
 """
 
 import argparse
@@ -9,8 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from compare import built, drq, static
-from compare.masked import unified
+from compare import built, static
 from compiler import quantize
 from sdp import UserError
 from sdp.config import Config
@@ -20,9 +19,6 @@ from synth.cells.yosys import find_yosys
 from synth.gate_level import cell_model
 from synth.power import Job, Workload
 from synth.sta.opensta import sta_version
-
-THRESHOLDS = (8, 32, 128)
-"""Of DRQ, in codes."""
 
 
 def narrow(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
@@ -42,17 +38,11 @@ def whole(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
         yield Job(layer, power.programs(built.compiled_for(network, config), work.images[n]))
 
 
-def regions(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
-    """``drq``: each layer at a threshold, all others exact."""
-    calibration, arithmetic = quantize.calibrate(work.network, work.calibration), drq.Drq(config)
-    for n, layer in enumerate(layers):
-        for threshold in THRESHOLDS:
-            network = unified(arithmetic.network(calibration, {layer: threshold}))
-            yield Job(layer, power.programs(built.compiled_for(network, config), work.images[n]))
-
-
-JOBS = {"int4": narrow, "int8": whole, "drq": regions}
+JOBS = {"int4": narrow, "int8": whole}
 """By array."""
+
+
+METHODS = [method for method in built.MACHINES if built.machine(method).array in JOBS]
 
 
 def jobs(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
@@ -63,7 +53,7 @@ def jobs(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m compare.power", description=__doc__.splitlines()[0])
     parser.add_argument("--liberty", type=Path, required=True, help="cell library, a .lib file")
-    parser.add_argument("--method", action="append", choices=[m for m in built.MACHINES if m != "sdp"], help="may be given again (default: all)")
+    parser.add_argument("--method", action="append", choices=METHODS, help="may be given again (default: all)")
     parser.add_argument("--out", type=Path, default=Path("build"))
     args = parser.parse_args(argv)
     console = output.console(140)
@@ -71,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         library = read_liberty(args.liberty)
         cell_model.read(library)
         find_yosys(), sta_version()
-        for method in args.method or [m for m in built.MACHINES if m != "sdp"]:
+        for method in args.method or METHODS:
             config = built.machine(method)
             folder = output.made(args.out / config.name)
             found = power.report(config, library, power.CLOCK, power.workload(argparse.Namespace(model=None)),

@@ -27,7 +27,8 @@ ASSUMPTIONS = """\
 * Equal area: arrays with all that feeds them (selectors, staging, weight registers; for DRQ its pipeline of codes), without memories; sums below DRQ's array
   and its masks lie in memories and are not in its area [generous].
 * Energy, published basis: 45 nm figures of other groups; an array costs its useful products times a published element, whatever method it is. Library basis:
-  our netlists, all gates with their delays on real layers; where a machine's netlist was not measured nothing is said.
+  our netlists, all gates with their delays on real layers; where a machine's netlist was not measured nothing is said, nor for DRQ,
+  whose array holds memories that the simulation of gates does not know.
 """
 
 

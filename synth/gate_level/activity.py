@@ -77,53 +77,21 @@ def record(config: Config, harness: Harness, programs: list[list[Command]], laye
     """
     number, index = next((n, i) for n, program in enumerate(programs)
                          for i, command in enumerate(c for c in program if isinstance(c, Layer)) if command.tag == layer)
-    if config.array == "drq":
-        window = _whole(config, programs, number, index)
-    else:
-        window = _tiles(config, programs, number, index, cycles)
-    with tempfile.TemporaryDirectory(prefix="trace-", dir=harness.folder.parent) as folder:
-        path = Path(folder) / "trace.vcd"
-        ran = harness.run([encode(config, program) for program in window.programs], waves=(path, len(window.programs) - 1, window.first, window.last))
-        golden = Machine(config)
-        for seen, program in zip(ran, window.programs, strict=True):
-            if wrong := differences(config, seen, golden.run(program)):
-                raise UserError(f"layer {layer}: the simulation is not what the golden model says: {wrong[0]}")
-        waves = Waves(path, {f"{unit}.{name}" for name in ports})
-    found = {name: _bits([waves.value(f"{unit}.{name}", cycle) for cycle in range(window.first, window.last + 1)], width) for name, width in ports.items()}
-    command = window.layer
-    channels = (command.in_words - 1) * config.word + command.in_tail
-    macs = command.out_h * command.out_w * command.out_channels * command.kernel_h * command.kernel_w * channels * window.share
-    return Trace(layer, command.budget, bool(command.w4), window.warm, macs, found)
-
-
-@dataclass(frozen=True)
-class _Window:
-    """Cycles ``first`` ... ``last`` of the last of ``programs``; behind the first ``warm`` of them lies ``share`` of the layer's work."""
-
-    programs: list[list[Command]]
-    layer: Layer
-    first: int
-    last: int
-    warm: int
-    share: float
-
-
-def _tiles(config, programs, number, index, cycles) -> _Window:
-    """Whole tiles, which all are alike, of the layer alone."""
     alone = locate.alone(config, programs, number, index)
-    needed = layer_cycles(config, alone.layer)
+    command, needed = alone.layer, layer_cycles(config, alone.layer)
     tiles = max(1, min(needed.tiles - 2, -(-cycles // needed.tile)))
     warm = needed.fixed + needed.tile
-    return _Window([alone.commands], alone.layer, alone.start, alone.start + warm + tiles * needed.tile - 1, warm, tiles / needed.tiles)
-
-
-def _whole(config, programs, number, index) -> _Window:
-    """The layer from where the array is full to its end, within its program: the masks of its input come from the layers before."""
-    golden = Machine(config)
-    counts = [golden.run(program) for program in programs[: number + 1]][-1].layers[index]
-    start, length = int(np.max(counts.start)), int(np.max(counts.cycles))
-    warm = config.rows + 4 * config.word
-    return _Window(programs[: number + 1], counts.layer, start, start + length - 1, warm, (length - warm) / length)
+    last = alone.start + warm + tiles * needed.tile - 1
+    with tempfile.TemporaryDirectory(prefix="trace-", dir=harness.folder.parent) as folder:
+        path = Path(folder) / "trace.vcd"
+        ran = harness.run([encode(config, alone.commands)], waves=(path, 0, alone.start, last))[0]
+        if wrong := differences(config, ran, Machine(config).run(alone.commands)):
+            raise UserError(f"layer {layer}: the simulation is not what the golden model says: {wrong[0]}")
+        waves = Waves(path, {f"{unit}.{name}" for name in ports})
+    found = {name: _bits([waves.value(f"{unit}.{name}", cycle) for cycle in range(alone.start, last + 1)], width) for name, width in ports.items()}
+    channels = (command.in_words - 1) * config.word + command.in_tail
+    macs = command.out_h * command.out_w * command.out_channels * command.kernel_h * command.kernel_w * channels / needed.tiles * tiles
+    return Trace(layer, command.budget, bool(command.w4), warm, macs, found)
 
 
 def _bits(values: list[int], width: int) -> np.ndarray:
