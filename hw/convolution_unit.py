@@ -60,6 +60,24 @@ class OperandBuffer(wiring.Component):
         return m
 
 
+def convolution_members(config: Config, slots: int) -> dict:
+    """The signature of what computes convolutions in the shell, of whatever array; ``slots``: terms that may enter it in a cycle."""
+    return {
+        "layer": In(layer_layout(config)),
+        "beat": In(beat_layout(config)),
+        "words": In(data.ArrayLayout(word_layout(config), config.ports)),
+        "step": In(step_layout(config)),
+        "weight_enable": Out(1),
+        "weight_address": Out(bits_for(config.weight_words - 1)),
+        "weights": In(config.weight_bits),
+        "captured": Out(1),
+        "shift": In(1),
+        "drain": Out(data.ArrayLayout(sums_layout(config), config.columns)),
+        "terms": Out(bits_for(slots)),
+        "slots": Out(bits_for(slots)),
+    }
+
+
 class ConvolutionUnit(wiring.Component):
     """From words read to finished sums.
 
@@ -79,21 +97,7 @@ class ConvolutionUnit(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        count = bits_for(config.rows * config.lanes)
-        super().__init__({
-            "layer": In(layer_layout(config)),
-            "beat": In(beat_layout(config)),
-            "words": In(data.ArrayLayout(word_layout(config), config.ports)),
-            "step": In(step_layout(config)),
-            "weight_enable": Out(1),
-            "weight_address": Out(bits_for(config.weight_words - 1)),
-            "weights": In(config.weight_bits),
-            "captured": Out(1),
-            "shift": In(1),
-            "drain": Out(data.ArrayLayout(sums_layout(config), config.columns)),
-            "terms": Out(count),
-            "slots": Out(count),
-        })
+        super().__init__(convolution_members(config, config.rows * config.lanes))
 
     def elaborate(self, platform):
         m = Module()

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from amaranth import Cat, Module, Mux, Shape, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for
 
-from hw.controller import beat_layout, step_layout
-from hw.convolution_unit import OperandBuffer
-from hw.types import layer_layout, sums_layout, word_layout
+from hw.controller import step_layout
+from hw.convolution_unit import OperandBuffer, convolution_members
+from hw.types import sums_layout
 from sdp.config import Config
 from sdp.program import Kind
 
@@ -122,21 +121,7 @@ class DenseUnit(wiring.Component):
 
     def __init__(self, config: Config):
         self.config, self.format = config, FORMATS[config.array]
-        count = bits_for(config.rows * config.lanes)
-        super().__init__({
-            "layer": In(layer_layout(config)),
-            "beat": In(beat_layout(config)),
-            "words": In(data.ArrayLayout(word_layout(config), config.ports)),
-            "step": In(step_layout(config)),
-            "weight_enable": Out(1),
-            "weight_address": Out(bits_for(config.weight_words - 1)),
-            "weights": In(config.weight_bits),
-            "captured": Out(1),
-            "shift": In(1),
-            "drain": Out(data.ArrayLayout(sums_layout(config), config.columns)),
-            "terms": Out(count),
-            "slots": Out(count),
-        })
+        super().__init__(convolution_members(config, config.rows * config.lanes))
 
     def elaborate(self, platform):
         m = Module()

@@ -3,13 +3,12 @@
 from amaranth import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for
 
 from golden.drq_array import QUEUE, READ_STAGES
-from hw.controller import beat_layout, step_layout
+from hw.convolution_unit import convolution_members
 from hw.drq_row import DrqRow, Weight
 from hw.drq_sums import DrqSums
-from hw.types import layer_layout, sums_layout, word_layout
+from hw.types import word_layout
 from sdp.config import Config
 from sdp.program import Kind
 
@@ -72,24 +71,7 @@ class DrqUnit(wiring.Component):
         if config.rows < QUEUE:
             raise ValueError(f"rows must be at least {QUEUE}, not {config.rows}: weights are read one step ahead")
         self.config = config
-        count = bits_for(config.word)
-        super().__init__({
-            "layer": In(layer_layout(config)),
-            "beat": In(beat_layout(config)),
-            "words": In(data.ArrayLayout(word_layout(config), 1)),
-            "masks": In(config.word),
-            "step": In(step_layout(config)),
-            "weight_enable": Out(1),
-            "weight_address": Out(bits_for(config.weight_words - 1)),
-            "weights": In(config.weight_bits),
-            "stall": Out(1),
-            "draining": In(1),
-            "captured": Out(1),
-            "shift": In(1),
-            "drain": Out(data.ArrayLayout(sums_layout(config), config.columns)),
-            "terms": Out(count),
-            "slots": Out(count),
-        })
+        super().__init__({**convolution_members(config, config.word), "masks": In(config.word), "stall": Out(1), "draining": In(1)})
 
     def elaborate(self, platform):
         m = Module()
