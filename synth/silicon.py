@@ -39,12 +39,24 @@ def collect(build: Path) -> tuple[dict, dict[str, list[str]]]:
                 found.setdefault(what, {})[name] = report
     if (build / SWEEP).is_file():
         found["sweep"] = json.loads((build / SWEEP).read_text())
+        stale(found["sweep"], found.get("area", {}))
     else:
         missing["sweep"] = ["make sweep"]
     found["energy"] = {path.parent.name: json.loads(path.read_text())["bases"] for path in sorted(build.glob("networks/*/energy.json"))}
     if not found["energy"]:
         missing["energy"] = ["make networks", "python -m sdp energy build/networks/NAME --config small"]
     return found, missing
+
+
+CHANGED = 0.03
+"""Difference in area from which on a configuration is no longer the one that the sweep measured."""
+
+
+def stale(sweep: dict, areas: dict) -> None:
+    """Marks the shipped configurations that have changed since the sweep ran, or lack."""
+    for entry in sweep["networks"].values():
+        for name, row in entry["shipped"].items():
+            row["changed"] = sweep["area_unit"] == "um2" and name in areas and abs(row["area"] / areas[name]["total"] - 1) > CHANGED
 
 
 COLUMNS_AREA = ["configuration", "nibble multipliers", "logic, mm2", "memories, KiB", "array", "array per multiplier, um2", "selectors, of the array",
@@ -121,8 +133,8 @@ def sweep(found: dict) -> str:
         parts += [f"{network}, {r['images']} test images: front of cycles and area among {r['rows']} points, those expected to lose at most {found['max_loss']:g} "
                   "points beyond exact 8 bit, estimated on calibration images alone:\n",
                   table([*columns.values(), "cycles", f"area, {found['area_unit']}", "expected loss, points", "top-1, %"], rows)]
-        rows = [[name, f"{row['cycles']:,}", f"{row['area']:,.0f}", "yes" if row["on_front"] else f"no, {row['excess']:.2f} times off: {', '.join(row['beaten_by'])}"]
-                for name, row in r["shipped"].items()]
+        rows = [[name + (", before it was changed" if row["changed"] else ""), f"{row['cycles']:,}", f"{row['area']:,.0f}",
+                 "yes" if row["on_front"] else f"no, {row['excess']:.2f} times off: {', '.join(row['beaten_by'])}"] for name, row in r["shipped"].items()]
         parts.append(table(["shipped", "cycles", f"area, {found['area_unit']}", "on the front"], rows))
     rows = [[name, entry["configuration"], f"{entry['conv_cycles']:,}", "" if "gain" not in entry else f"{entry['gain']:.2f}",
              "" if entry.get("kept", True) else entry["cause"]]
