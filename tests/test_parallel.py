@@ -111,5 +111,5 @@ def test_an_interrupt_ends_all_processes():
         time.sleep(0.5)
         os.killpg(process.pid, signal.SIGINT)
         # Workers hold the other end of the pipe: it ends with the last of them.
-        _, said = process.communicate(timeout=50)
+        _, said = process.communicate(timeout=20)
     assert process.returncode and said.rstrip().endswith("KeyboardInterrupt")
