@@ -17,6 +17,7 @@ from sim import flow
 from sim.compare import differences
 from sim.harness import Harness
 from synth.energy import Constants
+from synth.energy import moved as moved_energy
 
 THRESHOLDS = {"block1_a": 24, "block1_b": 40, "block2_a": 32, "block2_b": 64, "shortcut": 16}
 IMAGES = 3
@@ -140,3 +141,4 @@ def test_energy_of_drq_counts_its_own_memories(digits, masked_network):
     assert found["array"] * 1e6 == pytest.approx(sum(products.values()) * constants.element(4).value + sum(
         constants.array(config, layer).value for layer in made.layers if layer.kind.name != "CONV"))
     assert found["total"]["value"] == pytest.approx(sum(found[part] for part in ("array", "activations", "weights", "scales", "dram")))
+    assert found["activations"] * 1e6 == pytest.approx(moved_energy(config, constants, moved)["activations"].value + own.value)
