@@ -12,6 +12,7 @@ from sdp.config import NAMED
 from tests.onnx_models import compare, node, save
 
 RNG = np.random.default_rng(5)
+"""For what is drawn on import; a test draws from its own, so that its numbers do not depend on those that ran before it."""
 W = {"w": RNG.normal(size=(4, 3, 3, 3)), "b": RNG.normal(size=4)}
 CONV = node("Conv", "x w b", "c", pads=[1, 1, 1, 1])
 WIDE = {"w": RNG.normal(size=(6, 3, 1, 1)), "b": RNG.normal(size=6)}
@@ -22,8 +23,8 @@ def integers(*values):
     return np.array(values, dtype=np.int64)
 
 
-def norm(channels):
-    return {"g": RNG.normal(size=channels), "be": RNG.normal(size=channels), "m": RNG.normal(size=channels), "v": RNG.random(channels) + 0.1}
+def norm(rng, channels):
+    return {"g": rng.normal(size=channels), "be": rng.normal(size=channels), "m": rng.normal(size=channels), "v": rng.random(channels) + 0.1}
 
 
 CASES = {
@@ -34,9 +35,9 @@ CASES = {
     "conv depthwise 7x7": ([node("Conv", "x w", "y", group=3)], {"w": RNG.normal(size=(3, 1, 7, 7))}),
     "conv depthwise twice": ([node("Conv", "x w", "y", group=3)], {"w": RNG.normal(size=(6, 1, 3, 3))}),
     "conv grouped": ([POINT, node("Conv", "c w2", "y", group=3)], WIDE | {"w2": RNG.normal(size=(9, 2, 3, 3))}),
-    "norm folded": ([CONV, node("BatchNormalization", "c g be m v", "y", epsilon=1e-3)], W | norm(4)),
-    "norm first": ([node("BatchNormalization", "x g be m v", "n"), node("Conv", "n w b", "y")], W | norm(3)),
-    "norm behind relu": ([CONV, node("Relu", "c", "r"), node("BatchNormalization", "r g be m v", "y")], W | norm(4)),
+    "norm folded": ([CONV, node("BatchNormalization", "c g be m v", "y", epsilon=1e-3)], W | norm(RNG, 4)),
+    "norm first": ([node("BatchNormalization", "x g be m v", "n"), node("Conv", "n w b", "y")], W | norm(RNG, 3)),
+    "norm behind relu": ([CONV, node("Relu", "c", "r"), node("BatchNormalization", "r g be m v", "y")], W | norm(RNG, 4)),
     "bias behind": ([CONV, node("Add", "c k", "y")], W | {"k": RNG.normal(size=(4, 1, 1))}),
     "sub mul div": ([node("Sub", "x k", "s"), node("Div", "s d", "t"), node("Mul", "t k", "u"), node("Sub", "k u", "y")],
                     {"k": RNG.normal(size=(1, 3, 1, 1)), "d": np.float32(3)}),
@@ -104,10 +105,10 @@ def test_equals_onnxruntime(tmp_path, case):
 
 
 @pytest.mark.parametrize("opset", [7, 9, 11, 12, 17, 18, 21])
-def test_versions_of_operators(tmp_path, opset):
+def test_versions_of_operators(rng, tmp_path, opset):
     nodes = [CONV, node("BatchNormalization", "c g be m v", "n"), node("Relu", "n", "r"), node("MaxPool", "r", "p", kernel_shape=[2, 2]),
              node("Flatten", "p", "f"), node("Gemm", "f w2 b2", "y", transB=1)]
-    tensors = W | norm(4) | {"w2": RNG.normal(size=(5, 192)), "b2": RNG.normal(size=5)}
+    tensors = W | norm(rng, 4) | {"w2": rng.normal(size=(5, 192)), "b2": rng.normal(size=5)}
     assert len(compare(save(tmp_path / "n.onnx", nodes, tensors, opset=opset)).nodes) == 3
 
 
@@ -126,17 +127,17 @@ def test_what_is_not_read_is_not_computed(tmp_path):
     assert [n.name for n in network.nodes] == ["c"]
 
 
-def test_open_batch_and_fixed_batch(tmp_path):
+def test_open_batch_and_fixed_batch(rng, tmp_path):
     flat = [CONV, node("Reshape", "c s", "f"), node("Gemm", "f w2", "y")]
-    tensors = W | {"w2": RNG.normal(size=(252, 5))}
+    tensors = W | {"w2": rng.normal(size=(252, 5))}
     for batch, target in (("N", (-1, 252)), (4, (4, 252)), (4, (4, -1)), ("N", (0, -1))):
         network = onnx_import.read(save(tmp_path / "n.onnx", flat, tensors | {"s": integers(*target)}, shape=(batch, 3, 9, 7)))
         assert network.shapes()["y"] == (1, 1, 5)
 
 
-def test_vector_input(tmp_path):
+def test_vector_input(rng, tmp_path):
     nodes = [node("Gemm", "x w", "h"), node("Relu", "h", "r"), node("Gemm", "r v", "y")]
-    network = compare(save(tmp_path / "n.onnx", nodes, {"w": RNG.normal(size=(20, 8)), "v": RNG.normal(size=(8, 3))}, shape=("N", 20)), images=4)
+    network = compare(save(tmp_path / "n.onnx", nodes, {"w": rng.normal(size=(20, 8)), "v": rng.normal(size=(8, 3))}, shape=("N", 20)), images=4)
     assert network.input_shape == (1, 1, 20)
 
 

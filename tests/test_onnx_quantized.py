@@ -7,22 +7,21 @@ from compiler import onnx_import
 from compiler.network import Codes
 from tests.onnx_models import in_order, node, runtime, save, shared
 
-RNG = np.random.default_rng(9)
-
 
 def qdq(source, scale, zero, output):
     return [node("QuantizeLinear", f"{source} {scale} {zero}", f"{output}.q"), node("DequantizeLinear", f"{output}.q {scale} {zero}", output)]
 
 
-def network(activation, channel_scales=True, folded=True):
+def network(activation, channel_scales=True, folded=True, seed=9):
     """conv, relu, conv, a residual, average, classifier; ``activation``: type and zero point of what comes after a ReLU."""
+    rng = np.random.default_rng(seed)
     sizes = {"w1": (8, 3, 3, 3), "w2": (8, 8, 3, 3), "w3": (5, 8)}
     tensors = {"sx": np.float32(0.05), "zx": np.int8(0), "sa": np.float32(0.03), "za": activation, "sb": np.float32(0.06), "zb": np.int8(0),
-               "b1": RNG.integers(-500, 500, 8).astype(np.int32)}
+               "b1": rng.integers(-500, 500, 8).astype(np.int32)}
     nodes = []
     for name, size in sizes.items():
-        codes = RNG.integers(-127, 128, size).astype(np.int8)
-        scale = (RNG.random(size[0]) * 1e-3 + 1e-3).astype(np.float32) if channel_scales else np.float32(2e-3)
+        codes = rng.integers(-127, 128, size).astype(np.int8)
+        scale = (rng.random(size[0]) * 1e-3 + 1e-3).astype(np.float32) if channel_scales else np.float32(2e-3)
         zero = np.zeros(scale.shape, dtype=np.int8)
         tensors |= {f"{name}.s": scale, f"{name}.z": zero}
         if folded:
@@ -42,12 +41,12 @@ def network(activation, channel_scales=True, folded=True):
 
 @pytest.mark.parametrize("activation", [np.uint8(0), np.int8(0), np.int8(-128)])
 @pytest.mark.parametrize("channel_scales, folded", [(True, True), (False, True), (True, False)])
-def test_equals_onnxruntime(tmp_path, activation, channel_scales, folded):
+def test_equals_onnxruntime(rng, tmp_path, activation, channel_scales, folded):
     nodes, tensors = network(activation, channel_scales, folded)
     # Without what the network drops: softmax does not change which is the largest.
     logits = next(at for at, n in enumerate(nodes) if n.output[0] == "ld") + 1
     path = save(tmp_path / "n.onnx", nodes[:logits], tensors, output="ld", shape=("N", 3, 9, 7))
-    images = RNG.normal(size=(10, 9, 7, 3)).astype(np.float32) * 2
+    images = rng.normal(size=(10, 9, 7, 3)).astype(np.float32) * 2
     read = onnx_import.read(path)
     found, wanted = in_order(read.run(images)[read.nodes[-1].name]), runtime(path, images)
     steps = np.abs(found - wanted) / 0.06
@@ -69,10 +68,10 @@ def test_integers_and_scales_are_kept(tmp_path):
     np.testing.assert_allclose(read.nodes[0].bias, tensors["b1"] * tensors["b1.s"])
 
 
-def test_a_network_quantised_by_onnxruntime(tmp_path):
+def test_a_network_quantised_by_onnxruntime(rng, tmp_path):
     quantization = pytest.importorskip("onnxruntime.quantization")
     source = shared("dscnn_speech_commands")
-    images = RNG.normal(size=(8, 49, 10, 1)).astype(np.float32)
+    images = rng.normal(size=(8, 49, 10, 1)).astype(np.float32)
     batches = iter([{"x": np.moveaxis(images, 3, 1)}])
 
     class Reader(quantization.CalibrationDataReader):
@@ -88,17 +87,17 @@ def test_a_network_quantised_by_onnxruntime(tmp_path):
     assert np.abs(found - wanted).max() <= 1.01 * read.codes[last].scale
 
 
-def test_a_second_scale_is_a_node_of_its_own(tmp_path):
-    tensors = {"w": RNG.normal(size=(4, 3, 1, 1)), "s": np.float32(0.1), "t": np.float32(0.25), "z": np.int8(0)}
+def test_a_second_scale_is_a_node_of_its_own(rng, tmp_path):
+    tensors = {"w": rng.normal(size=(4, 3, 1, 1)), "s": np.float32(0.1), "t": np.float32(0.25), "z": np.int8(0)}
     nodes = [node("Conv", "x w", "c"), *qdq("c", "s", "z", "a"), *qdq("a", "t", "z", "y")]
     path = save(tmp_path / "n.onnx", nodes, tensors)
-    read, images = onnx_import.read(path), RNG.normal(size=(1, 9, 7, 3)).astype(np.float32)
+    read, images = onnx_import.read(path), rng.normal(size=(1, 9, 7, 3)).astype(np.float32)
     assert [read.codes[n.name].scale for n in read.nodes] == pytest.approx([0.1, 0.25])
     np.testing.assert_allclose(in_order(read.run(images)[read.nodes[-1].name]), runtime(path, images).reshape(1, -1), atol=1e-6)
 
 
-def test_grouped_and_transposed_weights_keep_their_integers(tmp_path):
-    codes = {"w.q": RNG.integers(-127, 128, (6, 1, 3, 3)).astype(np.int8), "v.q": RNG.integers(-127, 128, (4, 6)).astype(np.int8)}
+def test_grouped_and_transposed_weights_keep_their_integers(rng, tmp_path):
+    codes = {"w.q": rng.integers(-127, 128, (6, 1, 3, 3)).astype(np.int8), "v.q": rng.integers(-127, 128, (4, 6)).astype(np.int8)}
     tensors = codes | {"s": np.float32(0.01), "vs": np.linspace(0.01, 0.02, 4).astype(np.float32), "sx": np.float32(0.05), "z": np.int8(0)}
     nodes = [*qdq("x", "sx", "z", "xd"), node("DequantizeLinear", "w.q s", "w"), node("Conv", "xd w", "c", group=3), node("GlobalAveragePool", "c", "g"),
              node("Flatten", "g", "f"), node("DequantizeLinear", "v.q vs", "v", axis=0), node("Transpose", "v", "vt", perm=[1, 0]),

@@ -157,9 +157,10 @@ def test_correction_lowers_the_error(calibration, split):
     assert error(correction.correct(network, calibration, CONFIG)) < 0.9 * error(network)
 
 
-def test_a_quantised_network_keeps_its_codes(tmp_path):
+@pytest.mark.parametrize("seed", range(90, 96))  # of 93 a sum is three codes off: both of its addends are ties
+def test_a_quantised_network_keeps_its_codes(tmp_path, seed):
     """Its own scales and weights: the integers are those that its executor rounds to, except where multipliers of 16 bits decide a tie."""
-    nodes, tensors = test_onnx_quantized.network(np.uint8(0))
+    nodes, tensors = test_onnx_quantized.network(np.uint8(0), seed=seed)
     read = onnx_import.read(onnx_models.save(tmp_path / "n.onnx", nodes, tensors))
     images = 2 * np.random.default_rng(3).normal(size=(10, *read.input_shape)).astype(np.float32)
     calibration = calibrate(read, images)
@@ -168,9 +169,12 @@ def test_a_quantised_network_keeps_its_codes(tmp_path):
     for fitted in (network, correction.correct(network, calibration, CONFIG, weights="fitted")):
         codes = fitted.encode(images)
         np.testing.assert_allclose(codes * fitted.input_scale, real[read.input], atol=1e-6)
-        for name, found in run(fitted, codes, CONFIG.group).items():
-            steps = np.abs(found - np.rint(real[name] / read.codes[name].scale))
-            assert steps.max() <= 1 and (steps > 0).mean() < 0.02, name
+        found = run(fitted, codes, CONFIG.group)
+        steps = {name: np.abs(found[name] - np.rint(real[name] / read.codes[name].scale)) for name in found}
+        # The sum has steps of 0.03: those of c1, half of those of c2. What a tie moved before it is not its own.
+        steps["s"] -= steps["c1"] + 2 * steps["c2"]
+        for name, own in steps.items():
+            assert own.max() <= 1 and (own > 0).mean() < 0.02, name
 
 
 def test_depthwise_clip_and_addition():
