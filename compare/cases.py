@@ -19,6 +19,9 @@ LOSS = 1.0
 LEAST = 0.25
 """Points that a search may lose in any case, where a test set is too small to tell :data:`LOSS` from none."""
 
+FINETUNED = "-finetuned"
+"""What follows a network's name where it was trained."""
+
 
 def bound(images: int) -> float:
     """What a search may lose beyond exact 8 bit so that a test of so many images shows at most :data:`LOSS`."""

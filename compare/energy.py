@@ -9,7 +9,7 @@ import numpy as np
 from compare.built import Built
 from golden.cycles import layer_cycles
 from golden.traffic import Traffic, program_traffic
-from sdp.program import Kind
+from sdp.program import Command, Kind, Opcode
 from synth.energy import BASES, PARTS, Bounded, Constants, energy, total
 
 
@@ -47,8 +47,16 @@ def drq_memories(built: Built, constants: Constants) -> Bounded:
         + (constants.sram(64, "read") + constants.sram(64, "write")) * predicted
 
 
+def resident(program: list[Command]) -> list[Command]:
+    """``program`` as it would be if the weight and scale memories held the whole network."""
+    return [command for command in program if getattr(command, "opcode", None) not in (Opcode.LOAD_WEIGHTS, Opcode.LOAD_SCALES)]
+
+
 def inference(built: Built, products: dict[str, float], power: dict | None) -> dict:
-    """uJ per image by basis and part: {basis: {"total": {value, low, high}, part: uJ, "array_source": text}}."""
+    """uJ per image by basis and part: {basis: {"total": {value, low, high}, "resident": uJ, part: uJ, "array_source": text}}.
+
+    ``resident``: the total if no weights had to be loaded again for every image; how deep the memories are decides nothing then.
+    """
     found = {}
     for basis in BASES:
         constants = ArrayConstants(basis, built, products, power)
@@ -57,8 +65,9 @@ def inference(built: Built, products: dict[str, float], power: dict | None) -> d
         parts = {part: row.parts[part] for part in PARTS}
         parts["activations"] = parts["activations"] + own
         whole = sum(parts.values(), Bounded())
+        kept = total(energy(built.config, [resident(program) for program in built.programs], constants)).total + own
         found[basis] = {"array_source": constants.array_source, "total": {name: value / 1e6 for name, value in vars(whole).items()},
-                        **{part: value.value / 1e6 for part, value in parts.items()}}
+                        "resident": kept.value / 1e6, **{part: value.value / 1e6 for part, value in parts.items()}}
     return found
 
 

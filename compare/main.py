@@ -1,7 +1,6 @@
 """``sdp compare``: SDP beside its rivals, from accuracies, machines and meters to ``docs/comparison.md``."""
 
 import argparse
-import json
 from pathlib import Path
 
 from compare import accuracy, cases, hardware, plots, report, results
@@ -37,11 +36,10 @@ def main(args: argparse.Namespace) -> int:
         raise CompareError("nothing was searched yet, without --joined the search comes first")
     missing += [f"python -m compare.accuracy --only {name}" + "".join(f" --method {method}" for method in METHODS if method not in found.get(name, METHODS))
                 for name in chosen if len(found.get(name, ())) < len(METHODS)]
-    trainings = [entry for path in sorted((args.out / "compare").glob("*/training.json")) for entry in json.loads(path.read_text())]
     drawn = plots.write(found, output.made(args.out / "compare"))
-    eyeriss = {name: results.eyeriss(cases.load(name)) for name in found}
+    eyeriss = {name: results.eyeriss(cases.load(name)) for name in chosen if name in found}
     output.made(args.document.parent)
-    args.document.write_text(report.render(found, machines, units, eyeriss, trainings, missing, drawn))
+    args.document.write_text(report.render(found, machines, units, eyeriss, missing, drawn))
     for command in missing:
         console.print(f"not measured: {command}", highlight=False)
     for path in [*drawn, args.document]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from compare.cases import LOSS
+from compare.cases import FINETUNED, LOSS
 from compare.hardware import UNITS, Hardware
 from synth.silicon import table
 
@@ -26,6 +26,8 @@ ASSUMPTIONS = """\
 * Depthwise layers and pooling run on the shell's channel unit, the same for all that are in the shell; nibble cycles per multiplication leave them out.
 * Equal area: arrays with all that feeds them (selectors, staging, weight registers; for DRQ its pipeline of codes), without memories; sums below DRQ's array
   and its masks lie in memories and are not in its area [generous].
+* Weights that do not fit into a machine's weight memory are loaded again for every image; all machines have equally many bits. *All weights on the chip*
+  is the energy without these loads: what is left when the size of that memory decides nothing.
 * Energy, published basis: 45 nm figures of other groups; an array costs its useful products times a published element, whatever method it is. Library basis:
   our netlists, all gates with their delays on real layers; where a machine's netlist was not measured nothing is said, nor for DRQ,
   whose array holds memories that the simulation of gates does not know.
@@ -41,6 +43,15 @@ multipliers included.
 """
 
 
+READINGS = {"chosen": "Chosen on calibration images to lose at most a point",
+            "hindsight": "The cheapest of each curve that loses at most a point on the test images"}
+
+
+def label(method: str, report: dict) -> str:
+    """A method's name, and whether training left it out."""
+    return NAMES[method] + (", not trained" if report.get("untrained") else "")
+
+
 def relative(ours: float, theirs: float) -> str:
     return f"{theirs / ours:.2f}" if ours and theirs else ""
 
@@ -51,12 +62,12 @@ def accuracy(reports: dict[str, dict], picked: str) -> str:
     for method, report in reports.items():
         at = report["picked"][picked]
         if at is None:
-            rows.append([NAMES[method], "none", *[""] * 5])
+            rows.append([label(method, report), "none", *[""] * 5])
             continue
         point = report["points"][at]
         sdp = point if method == "sdp" else sdp
         built = point.get("built") or point.get("modelled")
-        rows.append([NAMES[method], f"{point['top1']:.2f}", f"{report['top1_float'] - point['top1']:.2f}", f"{point['ideal_on_test']:.3f}",
+        rows.append([label(method, report), f"{point['top1']:.2f}", f"{report['top1_float'] - point['top1']:.2f}", f"{point['ideal_on_test']:.3f}",
                      f"{built:.3f}" if built else "", relative(sdp["ideal_on_test"], point["ideal_on_test"]) if sdp else "",
                      relative(sdp["built"], point["ideal_on_test"]) if sdp and method != "sdp" else ""])
     return table(["method", "top-1, %", "points lost", "ideal", "as built", "ideal / SDP ideal", "ideal / SDP as built"], rows)
@@ -71,20 +82,22 @@ def equal_area(reports: dict[str, dict], hardware: dict[str, Hardware], picked: 
             continue
         point, um2 = report["points"][at], hardware[method].per_multiplier
         mine = {"ideal": point["ideal_on_test"] * um2, "built": point.get("built", point.get("modelled")) * um2}
-        cells = ["", "", "", "", ""]
+        cells = [""] * 6
         if "energy" in point:
-            mine |= {basis: e["total"]["value"] for basis, e in point["energy"].items()}
+            mine |= {basis: e["total"]["value"] for basis, e in point["energy"].items()} | {"resident": point["energy"]["published"]["resident"]}
             ours = mine if method == "sdp" else ours
             shares = " / ".join(f"{point['energy']['published'][part]:.2f}" for part in ("array", "activations", "weights", "scales", "dram"))
             library = hardware[method].power is not None
             cells = [f"{mine['published']:.2f}", shares, relative(ours["published"], mine["published"]) if ours else "",
+                     relative(ours["resident"], mine["resident"]) if ours else "",
                      f"{mine['library']:.1f}" if library else "", relative(ours["library"], mine["library"]) if ours and library else ""]
-        rows.append([NAMES[method], f"{um2:,.0f}", *(relative(ours["built"], mine[kind]) if ours else "" for kind in ("ideal", "built")), *cells])
+        rows.append([label(method, report), f"{um2:,.0f}", *(relative(ours["built"], mine[kind]) if ours else "" for kind in ("ideal", "built")), *cells])
         if method == "static" and ours and (dense := hardware["sdp"].dense):
             rows.append(["the same, if a plain INT4 array could run its 8-bit layers", f"{dense:,.0f}", relative(ours["built"], point["ideal_on_test"] * dense),
-                         *[""] * 6])
+                         *[""] * 7])
     return table(["method", "um2 per nibble multiplier", "time at equal area, rival ideal / SDP as built", "rival as built / SDP as built", "uJ per image, published",
-                  "array / activations / weights / scales / DRAM", "/ SDP", "uJ, library", "/ SDP "], rows)
+                  "array / activations / weights / scales / DRAM", "/ SDP", "/ SDP, all weights on the chip", "uJ, library",
+                  "/ SDP "], rows)
 
 
 def effort(reports: dict[str, dict]) -> str:
@@ -108,7 +121,7 @@ def loses(reports: dict[str, dict[str, dict]], hardware: dict[str, Hardware]) ->
     """Every figure of the tables that is better for a rival."""
     found = []
     for network, methods in reports.items():
-        for picked in ("chosen", "hindsight"):
+        for picked in methods["sdp"]["picked"]:
             at = methods["sdp"]["picked"][picked]
             if at is None:
                 found.append(f"* {network}, {picked}: SDP has no point that loses at most {LOSS:g} point.")
@@ -139,13 +152,16 @@ def areas(hardware: dict[str, Hardware], units: dict[str, float]) -> str:
         "Multipliers of machines are worth 4 x 4 bits; OLAccel's are 4 x 4 (normal) and 16 x 4 (outlier), Eyeriss' 16 x 16, its filter memory not included.\n")
 
 
-def trained(entries: list[dict]) -> str:
-    rows = [[e["network"], NAMES[e["method"]], e["modes"], f"{e['ideal']:.3f}", f"{e['top1_before']:.2f}", f"{e['top1']:.2f}"] for e in entries]
-    return table(["network", "method", "modes", "ideal nibble cycles per multiplication", "before training, %", "trained, %"], rows)
+def trained(reports: dict[str, dict]) -> str:
+    """What training made of each method's cheapest points."""
+    rows = [[NAMES[method], f"{point['ideal_on_test']:.3f}", f"{point['top1_before']:.2f}", f"{point['top1']:.2f}", f"{report['top1_float'] - point['top1']:.2f}",
+             f"{point['curve'][0]['divergence']:.4f}", f"{point['curve'][-1]['divergence']:.4f}", point["seconds"]]
+            for method, report in reports.items() if not report.get("untrained") for point in report["points"]]
+    return table(["method", "ideal nibble cycles per multiplication", "top-1 before, %", "trained, %", "points lost", "divergence on held images before, nats",
+                  "trained, nats", "seconds"], rows)
 
 
-def render(results: dict, hardware: dict[str, Hardware], units: dict[str, float], eyeriss: dict[str, dict], trainings: list[dict], missing: list[str],
-           plots: list[Path]) -> str:
+def render(results: dict, hardware: dict[str, Hardware], units: dict[str, float], eyeriss: dict[str, dict], missing: list[str], plots: list[Path]) -> str:
     """The document."""
     parts = [HEAD]
     if missing:
@@ -153,16 +169,18 @@ def render(results: dict, hardware: dict[str, Hardware], units: dict[str, float]
     for network, reports in results.items():
         first = next(iter(reports.values()))
         parts.append(f"## {network}\nFloat {first['top1_float']:.2f} % of {first['images']:,} test images.\n")
-        for picked, text in (("chosen", "Chosen on calibration images to lose at most a point"), ("hindsight", "The cheapest of each curve that loses at most a "
-                                                                                                "point on the test images")):
-            parts += [f"{text}, nibble cycles per multiplication:\n", accuracy(reports, picked), equal_area(reports, hardware, picked)]
+        for picked in first["picked"]:
+            parts += [f"{READINGS[picked]}, nibble cycles per multiplication:\n", accuracy(reports, picked), equal_area(reports, hardware, picked)]
+        if network.endswith(FINETUNED):
+            used = first["settings"]
+            parts += [f"`python -m compare.training --network {network.removesuffix(FINETUNED)}`: the cheapest points of each curve, {used['epochs']} epochs at a "
+                      f"rate of {used['rate']:g} each; all that was trained:\n", trained(reports)]
+            continue
         parts += ["Curves, ideal nibble cycles per multiplication: top-1:\n", curves(reports), "Search:\n", effort(reports)]
         if network in eyeriss:
             e = eyeriss[network]
             parts.append(f"Eyeriss, 168 elements of 16 bits: {e['cycles']:,.0f} cycles per image, {e['built']:.1f} nibble cycles per multiplication, "
                          f"{e['utilization']:.0%} of its elements used.\n")
-    if trainings:
-        parts += ["## Fine-tuned\nThe same images, epochs and rates for every method; all that was trained is here (`python -m compare.training`):\n", trained(trainings)]
     parts += ["## Area\n", areas(hardware, units)]
     parts += ["## Where SDP loses\n", loses({n: r for n, r in results.items() if "sdp" in r}, hardware)]
     parts += ["## What the papers claim\n", table(["claim", "paper"], [list(claim) for claim in CLAIMS]),

@@ -1,7 +1,8 @@
 """Joins what was chosen, what was built and what it takes: one dictionary, from which the report is written.
 
 Two readings of "equal accuracy" for every method: ``chosen``: the point that its search chose on calibration images to lose at most a point; ``hindsight``: the
-cheapest point of its curve that loses at most a point on the test images (a look that no user has, the same one for all).
+cheapest point of its curve that loses at most a point on the test images (a look that no user has, the same one for all). Of what was trained nothing was
+chosen: hindsight alone.
 """
 
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from compare import built, cases, energy
 from compare.hardware import Hardware
-from compare.method import CompareError, Fitted, macs
+from compare.method import Fitted, macs
 from golden import olaccel_cycles
 from golden.eyeriss import of_network, summary
 from sdp.program import Kind
@@ -25,15 +26,12 @@ def hindsight(points: list[dict], top1_float: float, loss: float) -> int | None:
     return min(fit, key=lambda at: points[at]["ideal_on_test"], default=None)
 
 
-def of_method(case: cases.Case, method: str, folder: Path, hardware: dict[str, Hardware]) -> dict:
-    """Report of a method on a network: its curve, each point with what it takes on the method's machine, where it has one."""
-    path = folder / case.name / f"{method}.json"
-    if not path.is_file():
-        raise CompareError(f"there is no {path}: 'python -m compare.accuracy --only {case.name} --method {method}' makes it")
+def of_method(case: cases.Case, method: str, path: Path, hardware: dict[str, Hardware]) -> dict:
+    """The report in ``path``: a method's curve on a network, points that were picked with what they take on the method's machine, where it has one."""
     report, fitted = json.loads(path.read_text()), pickle.loads(path.with_suffix(".pickle").read_bytes()).fitted
     report["macs"] = macs(fitted.points[0].network)
-    picked = {"chosen": report["chosen"], "hindsight": hindsight(report["points"], report["top1_float"], cases.LOSS)}
-    report["picked"] = picked
+    chosen = {"chosen": report["chosen"]} if "chosen" in report else {}
+    report["picked"] = picked = {**chosen, "hindsight": hindsight(report["points"], report["top1_float"], cases.LOSS)}
     for at in set(picked.values()) - {None}:
         report["points"][at] |= _taken(case, method, fitted, at, hardware.get(method))
     return report
@@ -74,7 +72,17 @@ def eyeriss(case: cases.Case) -> dict[str, float]:
 
 
 def collect(build: Path, hardware: dict[str, Hardware], names: list[str], methods: list[str]) -> dict:
-    """{network: {method: report}}."""
-    folder = build / "compare"
-    return {name: {method: of_method(case, method, folder, hardware) for method in methods if (folder / name / f"{method}.json").is_file()}
-            for name in names for case in [cases.load(name)]}
+    """{network: {method: report}}; trained networks under names of their own, beside them the methods that were not trained."""
+    folder, found = build / "compare", {}
+    for name in names:
+        case = cases.load(name)
+
+        def reports(folder, case=case):
+            paths = {method: folder / f"{method}.json" for method in methods}
+            return {method: of_method(case, method, path, hardware) for method, path in paths.items() if path.is_file()}
+
+        found[name] = reports(folder / name)
+        if trained := reports(folder / f"{name}{cases.FINETUNED}"):
+            rest = {method: {**report, "untrained": True, "picked": {"hindsight": report["picked"]["hindsight"]}} for method, report in found[name].items()}
+            found[name + cases.FINETUNED] = {method: trained.get(method) or rest[method] for method in methods if method in trained or method in rest}
+    return found

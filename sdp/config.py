@@ -59,7 +59,7 @@ class Config:
     outputs: int = 8
     reduction: int = 4608
     activation_words: int = 4096
-    weight_words: int = 1024
+    weight_words: int = 1280
     scale_words: int = 256
     scale_bits: int = 16
     log_layers: int = 64
@@ -193,6 +193,7 @@ NAMED = {
         Config(name="tiny", group=4, lanes=3, rows=6, columns=5, ports=2, outputs=1, reduction=1536,
                activation_words=1024, weight_words=256, scale_words=128, scale_bits=18, log_layers=32),
         # Groups of eight: the fewest terms for an accuracy. Groups of four: a third less area per multiplier (docs/silicon.md).
+        # Weight memory: ResNet-20's weights of one digit and part of them of two, 1.4 Mbit, stay there from image to image.
         Config(name="small"),
         Config(name="small-4", group=4, lanes=4),
         Config(name="medium", group=4, lanes=4, rows=16, ports=8, activation_words=8192),
@@ -205,10 +206,10 @@ NAMED = {
 BASELINES = {
     c.name: c
     for c in (
-        Config(name="int4-small", array="int4", weight_words=1280),
-        Config(name="int8-small", array="int8", columns=4, outputs=4, weight_words=2560, scale_words=512),
-        Config(name="int16-small", array="int16", rows=4, columns=2, outputs=2, weight_words=5120, scale_words=1024),
-        Config(name="drq-small", array="drq", rows=32, ports=1, weight_words=640),
+        Config(name="int4-small", array="int4", weight_words=1600),
+        Config(name="int8-small", array="int8", columns=4, outputs=4, weight_words=3200, scale_words=512),
+        Config(name="int16-small", array="int16", rows=4, columns=2, outputs=2, weight_words=6400, scale_words=1024),
+        Config(name="drq-small", array="drq", rows=32, ports=1, weight_words=800),
     )
 }
 CONFIGS = NAMED | BASELINES

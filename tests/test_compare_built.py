@@ -1,5 +1,7 @@
 """Networks of rivals on the machines that were built: codes of the integer model, cycles of the golden machine and of the RTL, what moves and what it costs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from golden.machine import Machine
 from golden.traffic import Traffic, program_traffic
 from hw import verilog
 from sdp.encoding import encode
-from sdp.program import Layer, MaskedLayer
+from sdp.program import Layer, MaskedLayer, Opcode
 from sim import flow
 from sim.compare import differences
 from sim.harness import Harness
@@ -142,3 +144,23 @@ def test_energy_of_drq_counts_its_own_memories(digits, masked_network):
         constants.array(config, layer).value for layer in made.layers if layer.kind.name != "CONV"))
     assert found["total"]["value"] == pytest.approx(sum(found[part] for part in ("array", "activations", "weights", "scales", "dram")))
     assert found["activations"] * 1e6 == pytest.approx(moved_energy(config, constants, moved)["activations"].value + own.value)
+
+
+def test_energy_without_loads(digits):
+    """What resident weights would save are the loads' bits, once from DRAM and once into their memory."""
+    arithmetic, images = static.Static(built.machine("int8")), digits[1]
+    network, constants = arithmetic.network(digits[0], {}), Constants("published")
+    products = energy.products(arithmetic, network, images)
+    saved = {}
+    for words in (3200, 160):
+        config = dataclasses.replace(built.machine("int8"), weight_words=words)
+        made = built.build(arithmetic, network, config, images)
+        found = energy.inference(made, products, None)["published"]
+        saved[words] = found["total"]["value"] - found["resident"]
+        loads = {opcode: [c.data for p in made.programs for c in p if getattr(c, "opcode", None) is opcode] for opcode in (Opcode.LOAD_WEIGHTS, Opcode.LOAD_SCALES)}
+        bits = {opcode: 8 * sum(data.size for data in found) for opcode, found in loads.items()}
+        commands = config.stream_bits * sum(map(len, loads.values()))
+        wanted = (commands + sum(bits.values())) * constants.dram().value + bits[Opcode.LOAD_WEIGHTS] * constants.sram(words, "write").value \
+            + bits[Opcode.LOAD_SCALES] * constants.sram(config.scale_words, "write").value
+        assert saved[words] * 1e6 == pytest.approx(wanted)
+    assert saved[3200] == 0 and saved[160] > 0.1

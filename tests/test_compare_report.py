@@ -15,7 +15,7 @@ from tests.test_silicon import area, put
 
 def energies(published, library=4.0):
     part = {name: published / 5 for name in ("array", "activations", "weights", "scales", "dram")}
-    return {"published": {"total": {"value": published}, **part}, "library": {"total": {"value": library}, **part}}
+    return {"published": {"total": {"value": published}, "resident": published - 2, **part}, "library": {"total": {"value": library}, **part}}
 
 
 def point(ideal, top1, built=None, energy=None):
@@ -59,12 +59,12 @@ def test_tables():
     assert table["static INT4/INT8"][:3] == ["89.00", "1.00", "1.000"]
     # 1.0 * 2000 and 1.2 * 2000 beside 0.6 * 3000; no figure on the library's basis where the netlist was not measured
     table = {row[0]: row[1:] for row in rows(report.equal_area(reports, HARDWARE, "hindsight"))}
-    assert table["static INT4/INT8"] == ["2,000", "1.11", "1.33", "11.00", "2.20 / 2.20 / 2.20 / 2.20 / 2.20", "1.10", "", ""]
+    assert table["static INT4/INT8"] == ["2,000", "1.11", "1.33", "11.00", "2.20 / 2.20 / 2.20 / 2.20 / 2.20", "1.10", "1.12", "", ""]
     assert table["SDP"][-2:] == ["4.0", "1.00"] and "OLAccel" not in table and len(table) == 3
     dense = HARDWARE | {"sdp": dataclasses.replace(HARDWARE["sdp"], dense=1500.0), "olaccel": hardware(4000.0)}
     table = {row[0]: row[1:] for row in rows(report.equal_area({**reports, "olaccel": method([point(0.5, 90.0) | {"modelled": 0.7}], 0)}, dense, "hindsight"))}
-    assert table["the same, if a plain INT4 array could run its 8-bit layers"] == ["1,500", "0.83", *[""] * 6]
-    assert table["OLAccel"] == ["4,000", "1.11", "1.56", *[""] * 5]
+    assert table["the same, if a plain INT4 array could run its 8-bit layers"] == ["1,500", "0.83", *[""] * 7]
+    assert table["OLAccel"] == ["4,000", "1.11", "1.56", *[""] * 6]
 
 
 def test_where_it_loses():
@@ -81,13 +81,27 @@ def test_where_it_loses():
 
 
 def test_document():
-    trainings = [{"network": "net", "method": "static", "modes": "4 x 4", "ideal": 1.02, "top1_before": 88.0, "top1": 89.25}]
-    text = report.render(RESULTS, HARDWARE, {"Eyeriss, element": 70000.0}, {"net": {"cycles": 12345.0, "built": 20.5, "utilization": 0.5}}, trainings,
+    text = report.render(RESULTS, HARDWARE, {"Eyeriss, element": 70000.0}, {"net": {"cycles": 12345.0, "built": 20.5, "utilization": 0.5}},
                          ["python -m x"], [])
     for piece in ("Not measured in this state: `python -m x`.", "## net\nFloat 90.00 % of 1,000 test images.", "| Eyeriss, element | 1 | 70,000 | 70,000 |",
-                  "12,345 cycles per image, 20.5 nibble cycles per multiplication, 50% of its elements", "| net | static INT4/INT8 | 4 x 4 | 1.020 | 88.00 | 89.25 |",
+                  "12,345 cycles per image, 20.5 nibble cycles per multiplication, 50% of its elements", 
                   "* OLAccel: 4.000: 90.00, 0.550: 89.40", "| SDP, `x` | 100 | 300,000 | 3,000 | 1,000,000 | 1 | 9.50 |", "## Where SDP loses\n\n* net"):
         assert piece in text, piece
+
+
+def test_what_was_trained():
+    """One reading, what was not trained beside it and marked."""
+    curve = [{"divergence": 0.25}, {"divergence": 0.125}]
+    point = {"ideal_on_test": 0.4, "built": 0.6, "energy": energies(9.0), "top1_before": 88.0, "top1": 89.25, "curve": curve, "seconds": 60}
+    trained = {"points": [point], "picked": {"hindsight": 0}, "top1_float": 90.0, "images": 1000, "settings": {"epochs": 5, "rate": 0.001}}
+    beside = {**RESULTS["net"]["olaccel"], "untrained": True, "picked": {"hindsight": 1}}
+    text = report.render(RESULTS | {"net-finetuned": {"sdp": trained, "olaccel": beside}}, HARDWARE, {}, {}, [], [])
+    text = text[text.index("## net-finetuned"):]
+    for piece in ("`python -m compare.training --network net`: the cheapest points of each curve, 5 epochs at a rate of 0.001 each",
+                  "| SDP | 0.400 | 88.00 | 89.25 | 0.75 | 0.2500 | 0.1250 | 60 |", "| OLAccel, not trained | 89.40 | 0.60 | 0.550 |",
+                  "* net-finetuned, hindsight: OLAccel, ideal, takes 0.550 "):
+        assert piece in text, piece
+    assert "Chosen on calibration" not in text and "| OLAccel | 0.550" not in text
 
 
 def test_what_is_there(tmp_path):

@@ -1,13 +1,19 @@
 """Fine-tuning of rivals: the module computes the codes of their integer models, gradients pass where they should, unknown things are refused."""
 
+import json
+
 import numpy as np
 import pytest
+from rich.console import Console
 
-from compare import drq, static, training
+from compare import cases, drq, static, store, training
+from compare.method import METHODS, Fitted, Point
+from compare.training import Course, of_method
 from compiler import correction
 from compiler.calibration import calibrate
 from compiler.onnx_export import standard
 from sdp.config import NAMED
+from sim import data
 from tests.test_quantize import small_network
 
 CONFIG = NAMED["small"]
@@ -80,10 +86,40 @@ def test_gradients(torch):
     assert codes.grad.flatten().tolist() == [3, 5]
 
 
+def test_the_cheapest_points_are_trained(torch, tmp_path):
+    """Three of four points, once: what is there is not trained again; the report holds what the networks do."""
+    from finetune.train import Settings
+
+    case, console = cases.load("digits"), Console(quiet=True)
+    training, rest = (data.Data(case.calibration.images[part], case.calibration.labels[part]) for part in (slice(0, 96), slice(96, 160)))
+    course = Course(case, training, rest, Settings(epochs=1, batch=32, rate=0.02, augment=False), 100.0)
+    arithmetic, calibration = static.Static(CONFIG), calibrate(case.network, case.calibration.images[:64])
+    inner = dict.fromkeys(("block1_a", "block1_b", "block2_a", "block2_b"), (4, 4))
+    points = [Point(arithmetic.network(calibration, modes), modes, 0.0, 0.0, 0.0, 4.0, 4.0) for modes in ({}, {"block1_b": (8, 4)}, {"block1_b": (4, 4)}, inner)]
+    source = store.Stored("x", Fitted(arithmetic, points, 0, [], {}))
+    path = of_method(course, "static", source, tmp_path / "a", console)
+    report, stored = json.loads(path.read_text()), store.load(tmp_path / "a", METHODS["static"])
+    assert [point["modes"] for point in report["points"]] == [{name: list(mode) for name, mode in point.modes.items()} for point in points[1:]]
+    for before, after, entry in zip(points[1:], stored.fitted.points, report["points"], strict=True):
+        assert any(not np.array_equal(a.weights, b.weights) for a, b in zip(before.network.layers, after.network.layers) if a.weights is not None)
+        for network, key in ((after.network, "top1"), (standard(before.network, CONFIG), "top1_before")):
+            found = arithmetic.logits(network, case.test.images).reshape(len(case.test), -1).argmax(axis=1)
+            assert entry[key] == pytest.approx(100 * (found == case.test.labels).mean(), abs=0.01)
+        assert len(entry["curve"]) == 2 and 1 <= entry["ideal"] <= 4
+    # Cut after the first: the rest follows, and is the same.
+    del stored.fitted.points[1:], stored.fitted.effort["points"][1:]
+    store.write(tmp_path / "b", METHODS["static"], stored, {})
+    again = json.loads(of_method(course, "static", source, tmp_path / "b", console).read_text())
+    for entry in (*report["points"], *again["points"]):
+        del entry["seconds"]
+    assert again == report
+
+
 @pytest.mark.parametrize("options, message", [
     (("--method", "olaccel"), "compare: --method: there is no training for 'olaccel', only for sdp, static, drq\n"),
-    (("--network", "digits"), "compare: --network: the digits have no images to train on beside those of calibration\n"),
+    (("--network", "digits"), "compare: --network: 'digits' has no images to train on beside those of calibration\n"),
     (("--network", "x"), "compare: there is no network 'x', only "),
+    (("--network", "resnet8_mlperftiny"), "compare: there are no networks of 'sdp' in "),
 ])
 def test_what_cannot_be_trained(tmp_path, capsys, options, message):
     assert training.main(["--out", str(tmp_path), *options]) == 1
