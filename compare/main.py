@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from compare import accuracy, cases, hardware, plots, report, results
+from compare import accuracy, cases, hardware, plots, report, results, training
 from compare.method import METHODS, CompareError
 from sdp.config import CONFIGS
 from synth import area, output
@@ -20,13 +20,18 @@ def measured(build: Path, liberty: Path) -> dict[str, float]:
 
 
 def main(args: argparse.Namespace) -> int:
-    """The command. ``args.only``, ``args.images``, ``args.joined`` (search nothing), ``args.liberty``, ``args.out`` (folder of builds), ``args.document``."""
+    """The command. ``args.only``, ``args.images``, ``args.joined`` (search nothing), ``args.finetune``, ``args.liberty``, ``args.out`` (folder of builds),
+    ``args.document``."""
     console = output.console(150)
     chosen = [name for name in cases.names() if args.only in name]
     if not args.joined:
         options = ["--only", args.only, "--out", str(args.out / "compare"), *(["--images", str(args.images)] if args.images else [])]
         if failed := accuracy.main(options):
             return failed
+    if args.finetune:
+        for name in filter(training.trainable, chosen):
+            if failed := training.main(["--network", name, "--out", str(args.out / "compare")]):
+                return failed
     units = measured(args.out, args.liberty) if args.liberty else {}
     machines, missing = hardware.machines(args.out)
     if cluster := hardware.olaccel(units):

@@ -17,6 +17,7 @@ from compare import cases, store
 from compare.accuracy import BATCH, IDEAL_IMAGES, OUT, classes
 from compare.method import METHODS, CompareError, Fitted, Point, ideal
 from compiler.onnx_export import standard
+from finetune.run import pytorch, split
 from golden.parallel import one_blas_thread
 from sdp import UserError
 from sim import data
@@ -41,6 +42,11 @@ def hits(case: cases.Case, arithmetic, network) -> int:
     return right(case, batches(lambda images: arithmetic.logits(network, images), case.test.images, BATCH))
 
 
+def trainable(network: str) -> bool:
+    """Networks that have images beside those of calibration."""
+    return network in {shared.network for shared in CASES if shared.data == "cifar10"}
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Course:
     """What all trainings of a network share; ``training``, ``rest``: images to train on and to measure on; ``top1_float``: percent of the test images."""
@@ -53,7 +59,6 @@ class Course:
 
     @classmethod
     def of(cls, case: cases.Case, epochs: int, rate: float) -> "Course":
-        from finetune.run import split
         from finetune.train import Settings
 
         shared = next(shared for shared in CASES if shared.network == case.name)
@@ -124,10 +129,11 @@ def main(argv: list[str] | None = None) -> int:
         if unknown := [name for name in args.method or [] if name not in TRAINABLE]:
             raise CompareError(f"--method: there is no training for {unknown[0]!r}, only for {', '.join(TRAINABLE)}")
         case = cases.load(args.network)
-        if case.name not in {shared.network for shared in CASES if shared.data == "cifar10"}:
+        if not trainable(case.name):
             raise CompareError(f"--network: {case.name!r} has no images to train on beside those of calibration")
         methods = args.method or TRAINABLE
         sources = [store.load(args.out / case.name, METHODS[method]) for method in methods]
+        pytorch()
         course = Course.of(case, args.epochs, args.rate)
         made = [of_method(course, method, source, args.out / f"{case.name}{cases.FINETUNED}", console) for method, source in zip(methods, sources)]
     except UserError as error:

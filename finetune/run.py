@@ -71,12 +71,18 @@ def prove(network: QuantizedNetwork, path: Path, images: np.ndarray, config: Con
         raise FinetuneError(f"{path.name}: read again, {wrong[name]} codes of layer {name!r} are not those of the network that was trained")
 
 
-def main(args) -> int:
-    """Trains, writes the ONNX file and ``finetune.json``."""
+def pytorch():
+    """The module. Raises FinetuneError with the command that installs it."""
     try:
         import torch
     except ImportError:
         raise FinetuneError("this needs PyTorch, which is not installed: .venv/bin/python -m pip install -c constraints.txt -e '.[finetune]'") from None
+    return torch
+
+
+def main(args) -> int:
+    """Trains, writes the ONNX file and ``finetune.json``."""
+    torch = pytorch()
     from finetune.learn import learn
     from finetune.model import Model
     from finetune.train import Settings

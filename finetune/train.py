@@ -8,6 +8,7 @@ what is worth knowing, and a network that was trained on these very images says 
 import dataclasses
 import math
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ PAD = 4
 class Settings:
     """``rate``: of Adam at its peak, which it reaches after ``warm`` epochs; it falls to zero with the cosine of what remains.
 
-    ``augment``: crops and flips; ``background``: what lies outside of an image, per channel, in the network's units.
+    ``augment``: crops and flips; ``background``: what lies outside of an image, per channel, in the network's units. ``average``: what comes out is
+    the mean of the parameters over the last batches, each older one counting for so much less (0: the last ones): steps of integers back and forth
+    cancel out (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992).
     """
 
     epochs: int = 30
@@ -37,6 +40,7 @@ class Settings:
     distilled: float = 0.9
     mixed: float = 0.25
     augment: bool = True
+    average: float = 0.0
     background: tuple[float, ...] = (0.0,)
     seed: int = 0
     threads: int = 1
@@ -102,10 +106,12 @@ def train(model: Model, images: np.ndarray, labels: np.ndarray, teacher: Callabl
     optimizer = torch.optim.Adam([{"params": group, "share": share} for group, share in model.groups(settings.slow)], lr=settings.rate)
     batches = len(images) // settings.batch
     curve, first = [], 0
+    mean = [parameter.detach().clone() for parameter in model.parameters()]
     state = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else {}
     if state.get("key") == key:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        mean = state["mean"]
         curve, first = state["curve"], len(state["curve"]) - 1
     else:
         curve.append({"epoch": 0, **measure(model, held)})
@@ -126,13 +132,40 @@ def train(model: Model, images: np.ndarray, labels: np.ndarray, teacher: Callabl
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
+            _follow(mean, model, min(settings.average, 1 - 1 / (epoch * batches + at + 1)))
             total += value.item()
             if progress:
                 progress(at + 1, batches)
-        curve.append({"epoch": epoch + 1, "loss": round(total / max(batches, 1), 6), **measure(model, held)})
+        with _holding(model, mean):
+            curve.append({"epoch": epoch + 1, "loss": round(total / max(batches, 1), 6), **measure(model, held)})
         part = checkpoint.with_suffix(".part")
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "curve": curve, "key": key}, part)
+        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "mean": mean, "curve": curve, "key": key}, part)
         part.replace(checkpoint)
         if report:
             report(curve[-1])
+    _exchange(model, mean)
     return curve
+
+
+@torch.no_grad()
+def _follow(mean: list[torch.Tensor], model: Model, decay: float) -> None:
+    for old, new in zip(mean, model.parameters(), strict=True):
+        old.lerp_(new, 1 - decay)
+
+
+@torch.no_grad()
+def _exchange(model: Model, mean: list[torch.Tensor]) -> None:
+    for old, new in zip(mean, model.parameters(), strict=True):
+        kept = new.clone()
+        new.copy_(old)
+        old.copy_(kept)
+
+
+@contextmanager
+def _holding(model: Model, mean: list[torch.Tensor]):
+    """The model with the mean for its parameters."""
+    _exchange(model, mean)
+    try:
+        yield
+    finally:
+        _exchange(model, mean)

@@ -103,6 +103,7 @@ def _parser():
             sub.add_argument("--only", default="", help="networks whose name contains this")
             sub.add_argument("--images", type=_positive, help="of each test set (default: all)")
             sub.add_argument("--joined", action="store_true", help="join what was searched before, search nothing")
+            sub.add_argument("--finetune", action="store_true", help="train each method's cheapest networks as well (PyTorch, hours)")
             sub.add_argument("--liberty", type=Path, help="cell library, a .lib file; with it areas are measured that are not there yet")
             sub.add_argument("--document", type=Path, default=Path("docs") / "comparison.md", help="default: %(default)s")
         if verb in ("fuzz", "diff"):

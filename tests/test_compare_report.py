@@ -115,7 +115,7 @@ def test_what_is_there(tmp_path):
 
 
 def test_nothing_to_join(tmp_path):
-    args = argparse.Namespace(only="digits", images=None, joined=True, liberty=None, out=tmp_path, document=tmp_path / "c.md")
+    args = argparse.Namespace(only="digits", images=None, joined=True, finetune=False, liberty=None, out=tmp_path, document=tmp_path / "c.md")
     with pytest.raises(CompareError, match=r"^nothing was searched yet, without --joined the search comes first$"):
         main(args)
     assert not (tmp_path / "c.md").exists()
