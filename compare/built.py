@@ -21,7 +21,7 @@ from sdp.config import CONFIGS, Config
 from sdp.program import Command, Kind, Layer
 from sim.flow import layer_names
 
-MACHINES = {"sdp": "small", "static": "int4-small", "int8": "int8-small", "drq": "drq-small"}
+MACHINES = {"sdp": "small", "static": "int4-small", "int8": "int8-small", "int16": "int16-small", "drq": "drq-small"}
 """Configurations by method."""
 IMAGES = 16
 """That cycles are counted on where they depend on data."""

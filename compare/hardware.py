@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compare.built import MACHINES
-from golden import olaccel_cycles
+from golden import eyeriss_mapping, olaccel_cycles
 from hw.verilog import export
 from sdp.config import CONFIGS
 from synth import area
@@ -21,6 +21,9 @@ UNITS = {
     "Eyeriss, element": ("hw.eyeriss_element", "EyerissElement", 1),
 }
 """Module, class and multipliers of what is not in the shell."""
+ELEMENTS = eyeriss_mapping.ROWS * eyeriss_mapping.COLUMNS
+EYERISS_MULTIPLIERS = 16 * ELEMENTS
+"""Eyeriss' 16-bit multipliers in nibble multipliers."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def machines(build: Path, shared: dict[str, str] = MACHINES) -> tuple[dict[str, 
             found[method] = one
         else:
             missing.append(f"python -m sdp area --config {name} --liberty FILE.lib")
-        if one and one.power is None and CONFIGS[name].array != "drq":
+        if one and one.power is None and CONFIGS[name].array != "int16":
             missing.append(f"python -m sdp power --config {name} --liberty FILE.lib" if CONFIGS[name].array == "sdp"
                            else f"python -m compare.power --method {method} --liberty FILE.lib")
     return found, missing
@@ -79,6 +82,12 @@ def olaccel(units: dict[str, float]) -> Hardware | None:
     groups = olaccel_cycles.Array().groups
     array = groups * normal + outlier
     return Hardware("a cluster", groups * UNITS["OLAccel, normal group"][2], array, array, 0, None, None)
+
+
+def eyeriss(units: dict[str, float]) -> dict[str, Hardware]:
+    """By method: its 168 elements, without their filter memories, the buffer and the network that feeds them; nothing where no unit was measured."""
+    array = ELEMENTS * units.get("Eyeriss, element", 0.0)
+    return {"eyeriss": Hardware(f"{ELEMENTS} elements", EYERISS_MULTIPLIERS, array, array, 0, None, None)} if array else {}
 
 
 def unit_area(name: str, library: CellLibrary) -> float:

@@ -40,9 +40,9 @@ def main(args: argparse.Namespace) -> int:
     if not found:
         raise CompareError("nothing was searched yet, without --joined the search comes first")
     missing += [f"python -m compare.accuracy --only {name}" + "".join(f" --method {method}" for method in METHODS if method not in found.get(name, METHODS))
-                for name in chosen if len(found.get(name, ())) < len(METHODS)]
+                for name in chosen if not METHODS.keys() <= found.get(name, {}).keys()]
     drawn = plots.write(found, output.made(args.out / "compare"))
-    eyeriss = {name: results.eyeriss(cases.load(name)) for name in chosen if name in found}
+    eyeriss = {name: found[name]["eyeriss"]["points"][0] for name in chosen if name in found}
     output.made(args.document.parent)
     args.document.write_text(report.render(found, machines, units, eyeriss, missing, drawn))
     for command in missing:

@@ -9,15 +9,17 @@ import json
 import pickle
 from pathlib import Path
 
-from compare import built, cases, energy
-from compare.hardware import Hardware
-from compare.method import Fitted, macs
-from golden import olaccel_cycles
-from golden.eyeriss import of_network, summary
-from sdp.program import Kind
+from rich.console import Console
 
-EYERISS_MULTIPLIERS = 168 * 16
-"""Its 168 16-bit multipliers in nibble multipliers."""
+from compare import built, cases, energy, energy_models, int16
+from compare.hardware import EYERISS_MULTIPLIERS
+from compare.method import Fitted, macs
+from compare.names import NAMES
+from golden import olaccel_cycles
+from golden.eyeriss import summary
+from sdp.config import CONFIGS
+from sdp.program import Kind
+from sim.run import progress_bar
 
 
 def hindsight(points: list[dict], top1_float: float, loss: float) -> int | None:
@@ -26,29 +28,33 @@ def hindsight(points: list[dict], top1_float: float, loss: float) -> int | None:
     return min(fit, key=lambda at: points[at]["ideal_on_test"], default=None)
 
 
-def of_method(case: cases.Case, method: str, path: Path, hardware: dict[str, Hardware]) -> dict:
-    """The report in ``path``: a method's curve on a network, points that were picked with what they take on the method's machine, where it has one."""
+def of_method(case: cases.Case, method: str, path: Path, power: dict | None, bar) -> dict | None:
+    """The report in ``path``: a method's curve on a network, with what each point takes on the method's machine; none while it is being measured."""
     report, fitted = json.loads(path.read_text()), pickle.loads(path.with_suffix(".pickle").read_bytes()).fitted
+    if "points" not in report:
+        return None
+    report = int16.of_int8(report) if method == "int16" else report
     report["macs"] = macs(fitted.points[0].network)
     chosen = {"chosen": report["chosen"]} if "chosen" in report else {}
-    report["picked"] = picked = {**chosen, "hindsight": hindsight(report["points"], report["top1_float"], cases.LOSS)}
-    for at in set(picked.values()) - {None}:
-        report["points"][at] |= _taken(case, method, fitted, at, hardware.get(method))
+    report["picked"] = {**chosen, "hindsight": hindsight(report["points"], report["top1_float"], cases.LOSS)}
+    task = bar.add_task(f"{case.name}: what {NAMES[method]} takes", total=len(report["points"]))
+    for at, point in enumerate(report["points"]):
+        point |= _taken(case, method, fitted, at, power)
+        bar.advance(task)
     return report
 
 
-def _taken(case: cases.Case, method: str, fitted: Fitted, at: int, hardware: Hardware | None) -> dict:
+def _taken(case: cases.Case, method: str, fitted: Fitted, at: int, power: dict | None) -> dict:
     """Cycles and energy of a point on what was built."""
     network, arithmetic, images = fitted.points[at].network, fitted.arithmetic, case.test.images[: built.IMAGES]
     if method == "olaccel":
-        return {"modelled": _olaccel(arithmetic, network, images)}
-    if method not in built.MACHINES:
-        return {}
+        return {"modelled": _olaccel(arithmetic, network, images),
+                "energy": energy_models.of_olaccel(arithmetic, network, images, CONFIGS[built.MACHINES["sdp"]])}
     config = built.machine(method, arithmetic.config)
     made = built.build(arithmetic, network, config, images)
     conv = sum(float(c) for c, layer in zip(made.cycles, made.layers, strict=True) if layer.kind is Kind.CONV)
-    return {"cycles": made.total, "built": conv * config.nibble_multipliers / macs(network),
-            "energy": energy.inference(made, energy.products(arithmetic, network, images), hardware.power if hardware else None)}
+    taken = int16.inference(made, network) if method == "int16" else energy.inference(made, energy.products(arithmetic, network, images), power)
+    return {"cycles": made.total, "built": conv * config.nibble_multipliers / macs(network), "energy": taken}
 
 
 def _olaccel(arithmetic, network, images) -> float:
@@ -65,24 +71,40 @@ def _olaccel(arithmetic, network, images) -> float:
     return total / macs(network)
 
 
-def eyeriss(case: cases.Case) -> dict[str, float]:
-    """Of the float network, batch 4, dense, on 168 elements: cycles per image and nibble cycles per multiplication (an element is 16 nibble multipliers)."""
-    found = summary(of_network(case.network), 4, built=True)
-    return {"cycles": found["cycles"], "built": found["cycles"] * EYERISS_MULTIPLIERS / found["macs"], "utilization": found["utilization"]}
+def eyeriss(case: cases.Case) -> dict:
+    """Of the float network on 168 elements, a batch of four with the zeros that it has: cycles and energy per image; nibble cycles per multiplication of
+    the layers that sum over channels (an element is 16 nibble multipliers); share of elements that work."""
+    layers = energy_models.with_zeros(case.network, case.test.images[: built.IMAGES])
+    summing = summary([layer for layer in layers if layer.groups == 1], energy_models.BATCH, built=True)
+    found = summary(layers, energy_models.BATCH, built=True)
+    return {"cycles": found["cycles"], "built": summing["cycles"] * EYERISS_MULTIPLIERS / summing["macs"], "utilization": found["utilization"],
+            "energy": energy_models.of_eyeriss(layers)}
 
 
-def collect(build: Path, hardware: dict[str, Hardware], names: list[str], methods: list[str]) -> dict:
+def beside(found: dict, other: dict) -> dict:
+    """Eyeriss as a report of one point like ``other``, with the accuracy of the float network [generous: its 16 bits were not run]."""
+    point = {"top1": other["top1_float"], "ideal_on_test": float(int16.PRODUCTS), **found}
+    return {"method": "eyeriss", "points": [point], "picked": dict.fromkeys(other["picked"], 0), **{name: other[name] for name in ("top1_float", "images")}}
+
+
+def collect(build: Path, hardware: dict, names: list[str], methods: list[str]) -> dict:
     """{network: {method: report}}; trained networks under names of their own, beside them the methods that were not trained."""
     folder, found = build / "compare", {}
-    for name in names:
-        case = cases.load(name)
+    every = [method for method in NAMES if int16.SEARCHED.get(method, method) in methods]
+    with progress_bar(Console(stderr=True)) as bar:
+        for name in names:
+            case = cases.load(name)
 
-        def reports(folder, case=case):
-            paths = {method: folder / f"{method}.json" for method in methods}
-            return {method: of_method(case, method, path, hardware) for method, path in paths.items() if path.is_file()}
+            def reports(folder, case=case):
+                paths = {method: folder / f"{int16.SEARCHED.get(method, method)}.json" for method in every}
+                made = {method: of_method(case, method, path, hardware[method].power if method in hardware else None, bar)
+                        for method, path in paths.items() if path.is_file()}
+                return {method: report for method, report in made.items() if report}
 
-        found[name] = reports(folder / name)
-        if trained := reports(folder / f"{name}{cases.FINETUNED}"):
-            rest = {method: {**report, "untrained": True, "picked": {"hindsight": report["picked"]["hindsight"]}} for method, report in found[name].items()}
-            found[name + cases.FINETUNED] = {method: trained.get(method) or rest[method] for method in methods if method in trained or method in rest}
+            found[name] = reports(folder / name)
+            if found[name]:
+                found[name]["eyeriss"] = beside(eyeriss(case), next(iter(found[name].values())))
+            if trained := reports(folder / f"{name}{cases.FINETUNED}"):
+                rest = {method: {**report, "untrained": True, "picked": {"hindsight": report["picked"]["hindsight"]}} for method, report in found[name].items()}
+                found[name + cases.FINETUNED] = {method: trained.get(method) or rest[method] for method in NAMES if method in trained or method in rest}
     return found

@@ -50,28 +50,20 @@ class TermSelector(wiring.Component):
         # High parts are offered as long as any datum has one: each outweighs every low part.
         is_high = Signal()
         m.d.comb += is_high.eq(Cat(held[i].high for i in range(self.group)).any())
-        # A binary tree of (key, which datum, one bit each); the left entry has the lower indices and wins ties.
-        level = []
-        for i in range(self.group):
-            key = Signal(4, name=f"key_{i}")
-            m.d.comb += key.eq(Mux(is_high, held[i].high, held[i].low))
-            level.append((key, Const(1, 1)))
-        depth = 0
-        while len(level) > 1:
-            merged = []
-            for n in range(0, len(level) - 1, 2):
-                (left_key, left), (right_key, right) = level[n], level[n + 1]
-                key, which, choose_right = Signal(4, name=f"key_{depth}_{n}"), Signal(len(left) + len(right), name=f"which_{depth}_{n}"), Signal()
-                m.d.comb += [choose_right.eq(right_key > left_key), key.eq(Mux(choose_right, right_key, left_key)),
-                             which.eq(Cat(left & ~choose_right.replicate(len(left)), right & choose_right.replicate(len(right))))]
-                merged.append((key, which))
-            level = merged + level[len(level) & ~1:]
-            depth += 1
-        key, which = level[0]
+        # From the highest bit down, those leave that lack a bit which another one has: what is left are the largest, the bits that some had are
+        # their value, and the first of them is the term. Smaller than a tree of comparisons.
+        left, largest = Const(-1, self.group), []
+        for bit in reversed(range(4)):
+            having, some = Signal(self.group, name=f"having_{bit}"), Signal(name=f"some_{bit}")
+            m.d.comb += [having.eq(Cat(Mux(is_high, code.high[bit], code.low[bit]) for code in held) & left), some.eq(having.any())]
+            largest.insert(0, some)
+            left = Mux(some, having, left)
+        remaining, which = Signal(self.group), Signal(self.group)
+        m.d.comb += [remaining.eq(left), which.eq(Cat(remaining[i] & ~remaining[:i].any() for i in range(self.group)))]
 
         negatives = Cat(held[i].negative for i in range(self.group))
         m.d.sync += [
-            self.term.magnitude.eq(Mux(self.take, key, 0)),
+            self.term.magnitude.eq(Mux(self.take, Cat(largest), 0)),
             self.term.negative.eq((negatives & which).any()),
             self.term.high.eq(is_high),
             self.term.select.eq(which),

@@ -1,5 +1,6 @@
 """Energy: figures from the constants, sums over layers, both bases, the command."""
 
+import dataclasses
 import json
 import math
 import tomllib
@@ -17,7 +18,8 @@ from sim.random_layer import build, draw
 from synth.area import UNITS
 from synth.energy import ARRAY_UNITS, BASES, CONSTANTS, PARTS, Bounded, Constants, EnergyError, energy, report, total
 
-TINY, SMALL = NAMED["tiny"], NAMED["small"]
+TINY = NAMED["tiny"]
+SMALL = dataclasses.replace(NAMED["small"], weight_words=1024)  # a depth that the table of constants has
 TABLE = tomllib.loads(CONSTANTS.read_text())
 close = pytest.approx
 
