@@ -1,23 +1,26 @@
 """Power of the rivals' arrays, by the meter of :mod:`synth.power`, on the same network: ``python -m compare.power --liberty FILE.lib``.
 
-Layers, images, clock and library are those of ``sdp power``. ``int4``: 4 or 8 bits of codes and of weights; ``int8``: whole codes. Not DRQ: its sums lie in
-memories inside of the array, which the simulation of gates does not know.
+Layers, images, clock and library are those of ``sdp power``. ``int4``: 4 or 8 bits of codes and of weights; ``int8``: whole codes; ``drq``: shares of codes
+that are sensitive, without what is inside of its memories, which :func:`compare.energy.drq_memories` adds.
 """
 
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from compare import built, static
+import numpy as np
+
+from compare import built, drq, static
 from compiler import quantize
 from sdp import UserError
 from sdp.config import Config
-from synth import output, power
+from synth import output, power, power_jobs
 from synth.cells.cell_library import read_liberty
 from synth.cells.yosys import find_yosys
 from synth.gate_level import cell_model
-from synth.power import Job, Workload
+from synth.power_jobs import Job, Workload
 from synth.sta.opensta import sta_version
 
 
@@ -28,18 +31,44 @@ def narrow(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
         for mode in ((4, 4), (8, 4), (4, 8), (8, 8)):
             network = arithmetic.network(calibration, {layer: mode})
             if all(getattr(x, "drop", 0) == 0 for x in network.layers):
-                yield Job(layer, power.programs(built.compiled_for(network, config), work.images[n]))
+                yield Job(layer, power_jobs.programs(built.compiled_for(network, config), work.images[n]))
 
 
 def whole(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
     """``int8``."""
     network = quantize.quantize(quantize.calibrate(work.network, work.calibration), config)
     for n, layer in enumerate(layers):
-        yield Job(layer, power.programs(built.compiled_for(network, config), work.images[n]))
+        yield Job(layer, power_jobs.programs(built.compiled_for(network, config), work.images[n]))
 
 
-JOBS = {"int4": narrow, "int8": whole}
+SHARES = (0, 3, 6, 12, 25, 50, 100)
+"""Of the codes that a layer reads, percent sensitive, as nearly as a threshold can: dense where few of them make all rows wait."""
+
+
+def sensitive(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
+    """``drq``: each layer at every share, all other layers exact, so that its input is the same at every share; weights of two digits."""
+    arithmetic = drq.Drq(config)
+    exact = arithmetic.network(quantize.calibrate(work.network, work.calibration), {})
+    for n, name in enumerate(layers):
+        at, layer = next((at, layer) for at, layer in enumerate(exact.layers) if layer.name == name)
+        codes = arithmetic.run(exact, work.images[n : n + 1])[layer.input]
+        for share in SHARES:
+            part = replace(layer, threshold=threshold(codes, arithmetic.region, share / 100))
+            network = replace(exact, layers=(*exact.layers[:at], part, *exact.layers[at + 1 :]))
+            masks = drq.mask(codes, part.threshold, part.region) if part.threshold else None
+            yield Job(name, power_jobs.programs(built.compiled_for(network, config), work.images[n]), share, masks)
+
+
+def threshold(codes: np.ndarray, region: tuple[int, int], share: float) -> int:
+    """That leaves about this share of ``codes`` (n, h, w, c) sensitive; 0: all are."""
+    largest = int(np.abs(codes).max()) + 1
+    return 0 if share == 1 else min(range(1, largest + 1), key=lambda value: abs(drq.mask(codes, value, region).mean() - share))
+
+
+JOBS = {"int4": narrow, "int8": whole, "drq": sensitive}
 """By array."""
+KEYS = {"drq": "share of sensitive codes, %"}
+"""What jobs are told apart by, if not by their budget."""
 
 
 METHODS = [method for method in built.MACHINES if built.machine(method).array in JOBS]
@@ -47,7 +76,7 @@ METHODS = [method for method in built.MACHINES if built.machine(method).array in
 
 def jobs(config: Config, work: Workload, layers: list[str]) -> Iterator[Job]:
     """On the layers that are measured for SDP, whatever keeps this machine busy."""
-    return JOBS[config.array](config, work, power.chosen(built.machine("sdp"), work.network))
+    return JOBS[config.array](config, work, power_jobs.chosen(built.machine("sdp"), work.network))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,8 +93,9 @@ def main(argv: list[str] | None = None) -> int:
         for method in args.method or METHODS:
             config = built.machine(method)
             folder = output.made(args.out / config.name)
-            found = power.report(config, library, power.CLOCK, power.workload(argparse.Namespace(model=None)),
-                                 lambda text, name=config.name: print(f"{name}: {text}", flush=True), jobs)
+            found = power.report(config, library, power.CLOCK, power_jobs.workload(argparse.Namespace(model=None)),
+                                 lambda text, name=config.name: print(f"{name}: {text}", flush=True), jobs,
+                                 KEYS.get(config.array, "budget"))
             path = output.save(folder / "power.json", found)
             power.show(found, console)
             print(path)

@@ -25,8 +25,10 @@ from sim.accuracy import batches, onnx_runner, percent, wilson
 from sim.build_cache import content_hash
 from sim.networks import CASES, SHARED
 
-POINTS = 3
+POINTS = 2
 """Of each method's curve, the cheapest, to which training may give back what they lost."""
+AVERAGE = 0.995
+"""Of the parameters, see :class:`finetune.train.Settings`."""
 HOLD = 1000
 """Training images that are only measured on."""
 TRAINABLE = ("sdp", "static", "drq")
@@ -66,7 +68,7 @@ class Course:
         images = data.load(SHARED / "data" / shared.data / "train.npz", case.network.input_shape, preprocess, classes=10, what="training data")
         height, width, channels = case.network.input_shape
         background = preprocess.apply(np.zeros((1, 1, 1, channels)))[0, 0, 0]
-        settings = Settings(epochs=epochs, rate=rate, background=tuple(float(value) for value in background), augment=height == width and channels == 3)
+        settings = Settings(epochs=epochs, rate=rate, average=AVERAGE, background=tuple(float(value) for value in background), augment=height == width and channels == 3)
         runner, size = onnx_runner(case.model)
         return cls(case, *split(images, HOLD, 0), settings, percent(right(case, batches(runner, case.test.images, size or BATCH)), len(case.test)))
 
@@ -120,8 +122,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m compare.training", description=__doc__.splitlines()[0])
     parser.add_argument("--network", default="resnet20_cifar10", help="default: %(default)s")
     parser.add_argument("--method", action="append", help=f"one of {', '.join(TRAINABLE)}; may be given again (default: all)")
-    parser.add_argument("--epochs", type=int, default=16, help="default: %(default)s")
-    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate at its peak (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=8, help="default: %(default)s")
+    parser.add_argument("--rate", type=float, default=2e-3, help="learning rate at its peak (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args(argv)
     console = Console(width=None if sys.stdout.isatty() else 150)

@@ -87,7 +87,7 @@ def test_gradients(torch):
 
 
 def test_the_cheapest_points_are_trained(torch, tmp_path):
-    """Three of four points, once: what is there is not trained again; the report holds what the networks do."""
+    """Two of three points, once: what is there is not trained again; the report holds what the networks do."""
     from finetune.train import Settings
 
     case, console = cases.load("digits"), Console(quiet=True)
@@ -95,7 +95,7 @@ def test_the_cheapest_points_are_trained(torch, tmp_path):
     course = Course(case, training, rest, Settings(epochs=1, batch=32, rate=0.02, augment=False), 100.0)
     arithmetic, calibration = static.Static(CONFIG), calibrate(case.network, case.calibration.images[:64])
     inner = dict.fromkeys(("block1_a", "block1_b", "block2_a", "block2_b"), (4, 4))
-    points = [Point(arithmetic.network(calibration, modes), modes, 0.0, 0.0, 0.0, 4.0, 4.0) for modes in ({}, {"block1_b": (8, 4)}, {"block1_b": (4, 4)}, inner)]
+    points = [Point(arithmetic.network(calibration, modes), modes, 0.0, 0.0, 0.0, 4.0, 4.0) for modes in ({}, {"block1_b": (8, 4)}, inner)]
     source = store.Stored("x", Fitted(arithmetic, points, 0, [], {}))
     path = of_method(course, "static", source, tmp_path / "a", console)
     report, stored = json.loads(path.read_text()), store.load(tmp_path / "a", METHODS["static"])

@@ -1,6 +1,7 @@
 """A mapped unit with all that it instantiates as one flat netlist of gates and flip-flops; each remembers the module that it came from."""
 
 import json
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ class Netlist:
     gates, pins, out : per gate its kind, the nets of its inputs (gates, PINS) and of its output; unused inputs are ZERO
     flops, data, q, inverse : per flip-flop its kind and nets; -1 where an output is not connected
     owners, gate_owner, flop_owner : instances as (module, path), and whose a gate or flip-flop is
-    inputs, outputs : nets of the unit's ports, lowest bit first
+    inputs, outputs : nets of the unit's ports, lowest bit first; of a memory below it what it reads is an input ``INSTANCE.SIGNAL``, what it is given an output
     """
 
     nets: int
@@ -60,21 +61,41 @@ def read(texts: dict[str, str]) -> dict:
         return json.loads((path / "all.json").read_text())["modules"]
 
 
-def flatten(modules: dict, top: str, models: CellModels) -> Netlist:
-    """``top`` and all below it. Raises ``NetlistError`` for a cell that has no model."""
-    flat = _Flat(modules, models)
+Memories = dict[str, dict[str, tuple[str, str]]]
+"""Modules without a netlist, memories with their read registers: of their pins (direction, signal of the RTL's module that holds the memory)."""
+
+
+def flatten(modules: dict, top: str, models: CellModels, memories: Memories | None = None) -> Netlist:
+    """``top`` and all below it but ``memories``, whose pins become ports. Raises ``NetlistError`` for a cell that has no model."""
+    flat = _Flat(modules, models, memories or {})
     bits = flat.place(top, top, {})
     nets = flat.resolve()
+    ports = {way: {name: bits[name] for name, port in modules[top]["ports"].items() if port["direction"] == way} for way in ("input", "output")}
+    for path, pins, connections in flat.cut:
+        for pin, local in connections.items():
+            if pin in pins:
+                way, signal = pins[pin]
+                ports["input" if way == "output" else "output"][f"{path}.{signal}".removeprefix(f"{top}.")] = local
     return Netlist(
         nets=len(nets[1]), kinds=list(flat.kinds), flop_kinds=list(flat.flop_kinds),
-        **flat.arrays(nets[0]), owners=flat.owners,
-        **{f"{way}s": {name: nets[0][bits[name]] for name, port in modules[top]["ports"].items() if port["direction"] == way}
-           for way in ("input", "output")})
+        **flat.arrays(nets[0]), owners=flat.owners, **{f"{way}s": {name: nets[0][port] for name, port in named.items()} for way, named in ports.items()})
+
+
+def memory_pins(verilog: str, ports: dict[str, tuple[str, int]]) -> dict[str, tuple[str, str]]:
+    """Pins of a memory as ``flatten`` takes them, without its clock. Yosys' own read register is known in waveforms by the signal that it drives.
+
+    Parameters
+    ----------
+    verilog : of the RTL's module that holds the memory
+    ports : by the name of a signal in it: (direction, bits), see ``synth.cells.mapping.map_bodies``
+    """
+    driven = {register: signal for signal, register in re.findall(r"^ *assign (\w+) = (_\d+_);", verilog, re.MULTILINE)}
+    return {pin: (way, driven.get(pin, pin)) for pin, (way, _) in ports.items() if pin != "clk"}
 
 
 class _Flat:
-    def __init__(self, modules, models):
-        self.modules, self.models, self.owners, self.parts, self.aliases = modules, models, [], [], []
+    def __init__(self, modules, models, memories):
+        self.modules, self.models, self.memories, self.owners, self.parts, self.aliases, self.cut = modules, models, memories, [], [], [], []
         self.kinds, self.flop_kinds, self.known, self.nets = {}, {}, {}, 2
 
     def place(self, module, path, bound):
@@ -91,6 +112,8 @@ class _Flat:
         ports = {name: nets(local) for name, local in body.ports.items()}
         for name, outside in bound.items():
             self.aliases.append(np.stack([outside, ports[name]]))
+        for kind, connections in body.memories:
+            self.cut.append((path, self.memories[kind], {pin: nets(local) for pin, local in connections.items()}))
         for name, child, connections in body.children:
             self.place(child, f"{path}.{name}", {port: nets(local) for port, local in connections.items()})
         return ports
@@ -137,11 +160,13 @@ class _Body:
             return np.array([net(bit) for bit in bits], dtype=np.int64)
 
         self.ports = {name: nets(port["bits"]) for name, port in found["ports"].items()}
-        self.children, gates, pins, out, flops, data, q, inverse = [], [], [], [], [], [], [], []
+        self.children, self.memories, gates, pins, out, flops, data, q, inverse = [], [], [], [], [], [], [], [], []
         for name, cell in found["cells"].items():
             kind, connected = cell["type"], cell["connections"]
             if kind in flat.modules:
                 self.children.append((name, kind, {port: nets(bits) for port, bits in connected.items()}))
+            elif kind in flat.memories:
+                self.memories.append((kind, {pin: nets(bits) for pin, bits in connected.items()}))
             elif kind in models.gates:
                 for gate in models.gates[kind]:
                     if gate.pin in connected:
