@@ -157,14 +157,14 @@ def test_weights_outside_of_their_range_are_let_go(torch):
         assert weights.grad.tolist() == gradient
 
 
-def test_weights_may_be_what_the_array_has(torch):
+def test_weights_may_be_what_the_array_has(torch, start):
     """Of the machine with plain digits; of a depthwise layer bytes there, too."""
     from finetune.arithmetic import Terms
 
-    layers = {layer.name: layer for layer in start({"side": (3, True)}).layers}
+    layers = {layer.name: layer for layer in start.layers}
     for config, expected in ((CONFIG, (ONE_DIGIT, TWO_DIGITS)), (VARIANTS["small-plain"], (INT4, PLAIN_DIGITS))):
         letters = Terms(config).letters
-        assert (letters(layers["side"]), letters(layers["joined"])) == expected and letters(layers["deep"]) is TWO_DIGITS
+        assert (letters(layers["side"]), letters(layers["stem"])) == expected and letters(layers["deep"]) is TWO_DIGITS
 
 
 @pytest.fixture(scope="module")
