@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from compare import cases, store
+from compare import cases, command, store
 from compare.method import METHODS, CompareError, Fitted, Method, fit, ideal
-from sdp import UserError
 from sdp.config import Config
 from sdp.config import load as load_config
 from sim.accuracy import batches, onnx_runner, percent, wilson
@@ -114,33 +113,27 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=None, help="of each test set (default: all); more can be added later")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args(argv)
-    console = Console(width=None if sys.stdout.isatty() else 170)
-    try:
-        for name in args.method or []:
-            if name not in METHODS:
-                raise CompareError(f"--method: there is no method {name!r}, only {', '.join(METHODS)}")
-        if args.images is not None and args.images < 1:
-            raise CompareError(f"--images must be at least 1, not {args.images}")
-        chosen = [name for name in cases.names() if args.only in name]
-        if not chosen:
-            raise CompareError(f"--only: no network's name contains {args.only!r}; there are {', '.join(cases.names())}")
-        config, made = load_config(args.config), []
-        for name in chosen:
-            case, reports = cases.load(name), []
-            for method in args.method or METHODS:
-                with progress_bar(console) as bar:
-                    reports.append(compare(case, METHODS[method], config, args.images, args.out / name, bar))
-                made.append(args.out / name / f"{method}.json")
-            show(console, reports)
-    except UserError as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("compare: stopped; what is finished is kept, the same command goes on from there", file=sys.stderr)
-        return 130
-    for path in made:
-        console.print(f"made {path}", highlight=False)
-    return 0
+    return command.run(lambda console: _run(args, console))
+
+
+def _run(args: argparse.Namespace, console: Console) -> list[Path]:
+    for name in args.method or []:
+        if name not in METHODS:
+            raise CompareError(f"--method: there is no method {name!r}, only {', '.join(METHODS)}")
+    if args.images is not None and args.images < 1:
+        raise CompareError(f"--images must be at least 1, not {args.images}")
+    chosen = [name for name in cases.names() if args.only in name]
+    if not chosen:
+        raise CompareError(f"--only: no network's name contains {args.only!r}; there are {', '.join(cases.names())}")
+    config, made = load_config(args.config), []
+    for name in chosen:
+        case, reports = cases.load(name), []
+        for method in args.method or METHODS:
+            with progress_bar(console) as bar:
+                reports.append(compare(case, METHODS[method], config, args.images, args.out / name, bar))
+            made.append(args.out / name / f"{method}.json")
+        show(console, reports)
+    return made
 
 
 if __name__ == "__main__":

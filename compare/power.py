@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
-from compare import built, drq, static
+from compare import built, command, drq, static
 from compiler import quantize
-from sdp import UserError
 from sdp.config import Config
 from synth import output, power, power_jobs
 from synth.cells.cell_library import read_liberty
@@ -85,24 +85,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--method", action="append", choices=METHODS, help="may be given again (default: all)")
     parser.add_argument("--out", type=Path, default=Path("build"))
     args = parser.parse_args(argv)
-    console = output.console(140)
-    try:
-        library = read_liberty(args.liberty)
-        cell_model.read(library)
-        find_yosys(), sta_version()
-        for method in args.method or METHODS:
-            config = built.machine(method)
-            folder = output.made(args.out / config.name)
-            found = power.report(config, library, power.CLOCK, power_jobs.workload(argparse.Namespace(model=None)),
-                                 lambda text, name=config.name: print(f"{name}: {text}", flush=True), jobs,
-                                 KEYS.get(config.array, "budget"))
-            path = output.save(folder / "power.json", found)
-            power.show(found, console)
-            print(path)
-    except UserError as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return command.run(lambda console: _run(args, console))
+
+
+def _run(args: argparse.Namespace, console: Console) -> list[Path]:
+    library, made = read_liberty(args.liberty), []
+    cell_model.read(library)
+    find_yosys(), sta_version()
+    for method in args.method or METHODS:
+        config = built.machine(method)
+        folder = output.made(args.out / config.name)
+        found = power.report(config, library, power.CLOCK, power_jobs.workload(argparse.Namespace(model=None)),
+                             lambda text, name=config.name: print(f"{name}: {text}", flush=True), jobs, KEYS.get(config.array, "budget"))
+        made.append(output.save(folder / "power.json", found))
+        power.show(found, console)
+    return made
 
 
 if __name__ == "__main__":

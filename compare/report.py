@@ -20,8 +20,9 @@ ASSUMPTIONS = """\
 * Static INT4/INT8: 4 or 8 bits of activations and of weights per layer. A tensor that an addition reads in eight bits is rounded to four on its way into a
   layer at no cost [A, generous]. As built: `int4-small`, which runs eight bits in two passes.
 * OLAccel: shares of outliers per layer [A, generous]; nibble cycles are those of its normal groups' multipliers; it skips zeros, no other method here does.
-  *As built* is its cycle model (`golden/olaccel_cycles.py`); its area is six normal groups and an outlier group, without buffers and control [generous].
-  Energy: products that are not skipped, and bits moved by a model with SDP's memories (`compare/energy_models.py`).
+  *As built* is its cycle model (`golden/olaccel_cycles.py`), which skips zeros in exact layers, too, where *ideal* counts four products; its area is six
+  normal groups and an outlier group, without buffers and control [generous]. Energy: products that are not skipped, and bits moved by a model with SDP's
+  memories (`compare/energy_models.py`).
 * INT16: the 8-bit codes and weights of INT8, sign-extended, in an array for 16 bits; memories and DRAM move the 8 bits that there are [generous].
 * Eyeriss: 168 elements of 16 bits, batch 4, with the zeros and the accuracy of the float network [generous]; cycles and accesses are validated against its
   publications in tests/test_eyeriss.py. Energy: accesses on its own relative scale, a MAC of it as the published 16-bit element: the chip's measured
@@ -43,7 +44,8 @@ HEAD = """\
 
 Written by `make compare`, not by hand: the same networks, data, search, library and shell for all. Nibble cycles per multiplication: cycles times nibble
 multipliers over multiplications; an exact 8 bit multiplication takes 4. *Ideal*: no stall, no idle multiplier; *as built*: cycles that the RTL takes, idle
-multipliers included.
+multipliers included. *Busy*: the one over the other; the rest are stalls, drains, and multipliers that have no output of their own. Cycles per image are of all
+layers, of Eyeriss' 168 elements too.
 """
 
 
@@ -57,15 +59,17 @@ def accuracy(reports: dict[str, dict], picked: str) -> str:
     for method, report in reports.items():
         at = report["picked"][picked]
         if at is None:
-            rows.append([label(method, report), "none", *[""] * 5])
+            rows.append([label(method, report), "none", *[""] * 7])
             continue
         point = report["points"][at]
         sdp = point if method == "sdp" else sdp
         built = point.get("built") or point.get("modelled")
         rows.append([label(method, report), f"{point['top1']:.2f}", f"{report['top1_float'] - point['top1']:.2f}", f"{point['ideal_on_test']:.3f}",
-                     f"{built:.3f}" if built else "", relative(sdp["ideal_on_test"], point["ideal_on_test"]) if sdp else "",
+                     f"{built:.3f}" if built else "", f"{min(1, point['ideal_on_test'] / built):.0%}" if built else "",
+                     f"{point['cycles']:,.0f}" if "cycles" in point else "", relative(sdp["ideal_on_test"], point["ideal_on_test"]) if sdp else "",
                      relative(sdp["built"], point["ideal_on_test"]) if sdp and method != "sdp" else ""])
-    return table(["method", "top-1, %", "points lost", "ideal", "as built", "ideal / SDP ideal", "ideal / SDP as built"], rows)
+    return table(["method", "top-1, %", "points lost", "ideal", "as built", "busy", "cycles per image", "ideal / SDP ideal",
+                  "ideal / SDP as built"], rows)
 
 
 def equal_area(reports: dict[str, dict], hardware: dict[str, Hardware], picked: str) -> str:
@@ -80,7 +84,8 @@ def equal_area(reports: dict[str, dict], hardware: dict[str, Hardware], picked: 
         ours = mine if method == "sdp" else ours
         rows.append([label(method, report), f"{um2:,.0f}", *(relative(ours["built"], mine[kind]) if ours else "" for kind in ("ideal", "built"))])
         if method == "static" and ours and (dense := hardware["sdp"].dense):
-            rows.append(["the same, if a plain INT4 array could run its 8-bit layers", f"{dense:,.0f}", relative(ours["built"], point["ideal_on_test"] * dense), ""])
+            rows.append(["the same, if a plain INT4 array could run its 8-bit layers in as many cycles", f"{dense:,.0f}",
+                         *(relative(ours["built"], point[kind] * dense) for kind in ("ideal_on_test", "built"))])
     return table(["method", "um2 per nibble multiplier", "time at equal area, rival ideal / SDP as built", "rival as built / SDP as built"], rows)
 
 

@@ -13,13 +13,12 @@ from time import perf_counter
 import numpy as np
 from rich.console import Console
 
-from compare import cases, store
+from compare import cases, command, store
 from compare.accuracy import BATCH, IDEAL_IMAGES, OUT, classes
 from compare.method import METHODS, CompareError, Fitted, Point, ideal
 from compiler.onnx_export import standard
 from finetune.run import pytorch, split
 from golden.parallel import one_blas_thread
-from sdp import UserError
 from sim import data
 from sim.accuracy import batches, onnx_runner, percent, wilson
 from sim.build_cache import content_hash
@@ -126,27 +125,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate at its peak (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args(argv)
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    try:
-        if unknown := [name for name in args.method or [] if name not in TRAINABLE]:
-            raise CompareError(f"--method: there is no training for {unknown[0]!r}, only for {', '.join(TRAINABLE)}")
-        case = cases.load(args.network)
-        if not trainable(case.name):
-            raise CompareError(f"--network: {case.name!r} has no images to train on beside those of calibration")
-        methods = args.method or TRAINABLE
-        sources = [store.load(args.out / case.name, METHODS[method]) for method in methods]
-        pytorch()
-        course = Course.of(case, args.epochs, args.rate)
-        made = [of_method(course, method, source, args.out / f"{case.name}{cases.FINETUNED}", console) for method, source in zip(methods, sources)]
-    except UserError as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("compare: stopped; epochs that are finished are kept, the same command goes on from there", file=sys.stderr)
-        return 130
-    for path in made:
-        console.print(f"made {path}", highlight=False)
-    return 0
+    return command.run(lambda console: _run(args, console), "epochs that are finished are kept")
+
+
+def _run(args: argparse.Namespace, console: Console) -> list[Path]:
+    if unknown := [name for name in args.method or [] if name not in TRAINABLE]:
+        raise CompareError(f"--method: there is no training for {unknown[0]!r}, only for {', '.join(TRAINABLE)}")
+    case = cases.load(args.network)
+    if not trainable(case.name):
+        raise CompareError(f"--network: {case.name!r} has no images to train on beside those of calibration")
+    methods = args.method or TRAINABLE
+    sources = [store.load(args.out / case.name, METHODS[method]) for method in methods]
+    pytorch()
+    course = Course.of(case, args.epochs, args.rate)
+    return [of_method(course, method, source, args.out / f"{case.name}{cases.FINETUNED}", console) for method, source in zip(methods, sources)]
 
 
 if __name__ == "__main__":
