@@ -40,8 +40,7 @@ PLAIN_DIGITS = Alphabet(np.arange(-119, 120), np.array([119.0]), (1.0, 0.93))
 
 
 def alphabet(config: Config, w4: bool, depthwise: bool = False) -> Alphabet:
-    """Of weights of two digits or of one, as the array of ``config`` has them; those of depthwise convolutions are bytes on all arrays. Rivals' alphabets
-    are their own: this is SDP's with a flag."""
+    """Of weights of two digits or of one, with the flag unless ``config`` has plain digits; those of depthwise convolutions are bytes on every array."""
     if config.array == "sdp-plain" and not depthwise:
         return INT4 if w4 else PLAIN_DIGITS
     return ONE_DIGIT if w4 else TWO_DIGITS

@@ -222,6 +222,15 @@ def test_all_weights_are_some_that_the_array_has(calibration, w4):
         schedule.compile(network, PLAIN)
 
 
+@pytest.mark.parametrize("config", [CONFIG, PLAIN], ids=lambda c: c.name)
+def test_depthwise_weights_use_all_of_a_byte(config):
+    weight = np.random.default_rng(1).normal(size=(9, 1, 3, 3)).astype(np.float32)
+    network = Network(name="n", input="x", input_shape=(6, 5, 9), nodes=(
+        Conv(name="a", input="x", weight=weight, bias=np.zeros(9, dtype=np.float32), pad=(1,) * 4, depthwise=True),))
+    calibration = calibrate(network, np.random.default_rng(2).normal(size=(8, 6, 5, 9)).astype(np.float32))
+    assert np.abs(quantize(calibration, config).layers[0].weights).max() == 127
+
+
 def test_depthwise_clip_and_addition():
     """Against loops in integers: a depthwise layer, one with an upper bound, an addition of its own."""
     rng = np.random.default_rng(4)
