@@ -52,7 +52,7 @@ def machine(method: str, config: Config | None = None) -> Config:
 def plain(layer: QuantizedLayer, config: Config) -> QuantizedLayer:
     """``layer`` as the machine of ``config`` runs it: its budget and weight mode. What a machine has no datapath for (the rounding of a tensor that
     ``static`` reads in four bits and keeps in eight, generous there) takes no time."""
-    if layer.kind is not Kind.CONV or config.array == "sdp":
+    if layer.kind is not Kind.CONV or config.array_kind.terms:
         return layer
     budget, w4 = config.group, False
     if isinstance(layer, StaticLayer) and config.array == "int4":

@@ -69,7 +69,7 @@ def machines(build: Path, shared: dict[str, str] = MACHINES) -> tuple[dict[str, 
         else:
             missing.append(f"python -m sdp area --config {name} --liberty FILE.lib")
         if one and one.power is None and CONFIGS[name].array != "int16":
-            missing.append(f"python -m sdp power --config {name} --liberty FILE.lib" if CONFIGS[name].array == "sdp"
+            missing.append(f"python -m sdp power --config {name} --liberty FILE.lib" if CONFIGS[name].array_kind.terms
                            else f"python -m compare.power --method {method} --liberty FILE.lib")
     return found, missing
 

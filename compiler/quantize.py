@@ -9,7 +9,8 @@ import numpy as np
 from compiler.calibration import Calibration, activation_scale, calibrate
 from compiler.network import Conv, Network, NetworkError, Node, Pool
 from compiler.quantized import Packing, QuantizedLayer, QuantizedNetwork
-from compiler.weights import TWO_DIGITS, Alphabet, alphabet, nearest, weight_scales
+from compiler.weights import Alphabet, alphabet, nearest, weight_scales
+from golden.weights import BYTES, allowed
 from sdp.config import Config
 from sdp.program import SHIFT_MAX, Kind
 
@@ -46,7 +47,7 @@ def clamp_of(calibration: Calibration, node: Node) -> tuple[int, int]:
 
 def quantize_layer(calibration: Calibration, node: Node, config: Config, budget: int, w4: bool,
                    letters: Alphabet | None = None) -> QuantizedLayer:
-    """One layer in integers; see :func:`quantize`. ``letters``: what weights may be, if not what ``w4`` says."""
+    """One layer in integers; see :func:`quantize`. ``letters``: what weights may be, if not what ``w4`` and the array say."""
     network, scales, signed = calibration.network, calibration.scales, calibration.signed
     shapes = network.shapes()
     in_scale, out_scale = scales[node.input], scales[node.name]
@@ -66,11 +67,14 @@ def quantize_layer(calibration: Calibration, node: Node, config: Config, budget:
                               multiplier=np.full(channels, round(ratio * (1 << shift)), dtype=np.int64), bias=np.zeros(channels, dtype=np.int64),
                               residual_multiplier=round(residual_ratio * (1 << shift)), **common)
     w4 = w4 and not node.depthwise
-    letters = letters if letters and not node.depthwise else alphabet(w4)
-    two = letters is TWO_DIGITS
+    given = None if node.depthwise else letters
+    two, letters = not (w4 or given), given or alphabet(config, w4, node.depthwise)
+    # That nothing is rounded to -128 is no reason not to have it.
+    there = given.values if given else BYTES if node.depthwise else allowed(config, w4)
     flat = node.weight.astype(np.float64).reshape(channels, -1)
-    # Weights that came as integers stay where the mode has all of them: those of a network that was trained for one digit, too.
-    own = node.weight_scale is not None and (two or bool(np.isin(node.weight_codes, letters.values).all()))
+    # Weights that came as integers stay where the mode has all of them: those of a network that was trained for one digit, too. Others are rounded like
+    # float weights: those of eight bits as well, where two digits end at 119.
+    own = node.weight_scale is not None and bool(np.isin(node.weight_codes, there).all())
     # A channel of weights that are tiny beside its bias takes a larger scale, so that the bias fits 32 bits.
     wanted = node.weight_scale if own else np.maximum(weight_scales(flat, letters), np.abs(node.bias) / in_scale / (1 << 30))
     ratios = (wanted * into / out).astype(np.float64)

@@ -43,7 +43,7 @@ def solve(inputs: np.ndarray, wanted: np.ndarray, weight: np.ndarray, hessian: n
     return np.linalg.solve(hessian + pull * np.eye(len(hessian)), target + pull * weight)
 
 
-def feedback(weight: np.ndarray, hessian: np.ndarray, scale: np.ndarray, w4: bool | Alphabet) -> np.ndarray:
+def feedback(weight: np.ndarray, hessian: np.ndarray, scale: np.ndarray, letters: Alphabet) -> np.ndarray:
     """Codes of ``weight`` (reduction, outputs) at steps ``scale`` (outputs,), int16, rounded with feedback of the error."""
     power = np.diag(hessian)
     order = np.argsort(-power, kind="stable")
@@ -51,7 +51,7 @@ def feedback(weight: np.ndarray, hessian: np.ndarray, scale: np.ndarray, w4: boo
     factor = np.linalg.cholesky(np.linalg.inv(damped)).T
     left, codes = weight[order] / scale, np.empty(weight.shape, dtype=np.int16)
     for i, at in enumerate(order):
-        codes[at] = nearest(left[i], w4)
+        codes[at] = nearest(left[i], letters)
         left[i + 1 :] -= np.outer(factor[i, i + 1 :] / factor[i, i], left[i] - codes[at])
     return codes
 
@@ -73,7 +73,7 @@ def fit(layer: QuantizedLayer, inputs: np.ndarray, wanted: np.ndarray, weight: n
     if images is not None:
         ridge = RIDGE + SCARCE * len(weight) / min(len(inputs), PIXELS * images)
         weight = solve(inputs, wanted / layer.in_scale, weight, hessian, ridge)
-    letters = letters or alphabet(layer.w4)
+    letters = letters or alphabet(config, layer.w4)
     outputs, widths = weight.shape[1], np.array(letters.widths)
     # Scales lie on the grid of the multipliers.
     step = layer.weight_scale / layer.multiplier

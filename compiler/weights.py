@@ -6,7 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from golden.weights import W4_VALUES
+from golden.weights import NIBBLES, W4_VALUES
+from sdp.config import Config
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,25 +34,27 @@ class Alphabet:
 FITTED = (0.75, 0.82, 0.9, 0.96, 1.0, 1.06, 1.14, 1.25)
 TWO_DIGITS = Alphabet(np.arange(-127, 128), np.array([127.0]), (1.0, 0.93))
 ONE_DIGIT = Alphabet(W4_VALUES, np.linspace(7, 40, 67), FITTED)
-INT4 = Alphabet(np.arange(-8, 8), np.linspace(6, 24, 67), FITTED)
+INT4 = Alphabet(NIBBLES, np.linspace(6, 24, 67), FITTED)
+PLAIN_DIGITS = Alphabet(np.arange(-119, 120), np.array([119.0]), (1.0, 0.93))
+"""Two digits without a flag."""
 
 
-def alphabet(w4: bool | Alphabet) -> Alphabet:
-    """Of weights of two digits, of one digit, or the one given."""
-    return w4 if isinstance(w4, Alphabet) else ONE_DIGIT if w4 else TWO_DIGITS
+def alphabet(config: Config, w4: bool, depthwise: bool = False) -> Alphabet:
+    """Of weights of two digits or of one, with the flag unless ``config`` has plain digits; those of depthwise convolutions are bytes on every array."""
+    if config.array == "sdp-plain" and not depthwise:
+        return INT4 if w4 else PLAIN_DIGITS
+    return ONE_DIGIT if w4 else TWO_DIGITS
 
 
-def nearest(values: np.ndarray, w4: bool | Alphabet) -> np.ndarray:
+def nearest(values: np.ndarray, letters: Alphabet) -> np.ndarray:
     """The nearest weights that there are, int16."""
-    letters = alphabet(w4)
     if letters.whole:
         return np.clip(np.rint(values), letters.values[0], letters.values[-1]).astype(np.int16)
     return letters.values[np.searchsorted(letters.middles, values)].astype(np.int16)
 
 
-def weight_scales(weight: np.ndarray, w4: bool | Alphabet) -> np.ndarray:
-    """Scale per output channel for weights (out, reduction): the peak at 127 for two digits, the least squared error for one."""
-    letters = alphabet(w4)
+def weight_scales(weight: np.ndarray, letters: Alphabet) -> np.ndarray:
+    """Scale per output channel for weights (out, reduction): the peak at the largest of two digits, the least squared error for one."""
     if letters.steps:
         return letters.steps(weight)
     peak = np.abs(weight).max(axis=1)

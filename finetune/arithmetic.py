@@ -18,7 +18,7 @@ class Terms:
 
     def letters(self, layer: QuantizedLayer) -> Alphabet:
         """What weights of the layer may be."""
-        return alphabet(layer.w4)
+        return alphabet(self.config, layer.w4, layer.kind is Kind.DEPTHWISE)
 
     def shared(self, layer: QuantizedLayer):
         """Readers of one tensor for which this is equal see the same of it."""

@@ -16,7 +16,7 @@ def _magnitude(image: np.ndarray) -> np.ndarray:
 
 
 def selected(image: np.ndarray, budget: int, group: int) -> tuple[np.ndarray, np.ndarray]:
-    """``sdp``: the most important terms of each group."""
+    """``sdp`` and ``sdp-plain``: the most important terms of each group."""
     masked, terms = select(image, budget, group)
     return masked, terms.sum(axis=-1)
 
@@ -35,7 +35,7 @@ def whole(image: np.ndarray, budget: int, group: int) -> tuple[np.ndarray, np.nd
     return image, (image != 0).sum(axis=-1)
 
 
-SEEN: dict[str, Callable] = {"sdp": selected, "int4": nibbles, "int8": whole, "int16": whole}
+SEEN: dict[str, Callable] = {"sdp": selected, "sdp-plain": selected, "int4": nibbles, "int8": whole, "int16": whole}
 
 
 def operands(config: Config, image: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +56,7 @@ def operands(config: Config, image: np.ndarray, budget: int) -> tuple[np.ndarray
 
 def in_order(config: Config, codes: list[int], budget: int) -> list[tuple[int, int, int]]:
     """What a lane takes of the codes of its group, cycle by cycle: (signed value, is high, index), where a high one counts sixteenfold; (0, 0, 0) is nothing."""
-    if config.array == "sdp":
+    if config.array_kind.terms:
         return sequence(codes, budget)
     if config.array != "int4":
         return [(x, 0, i) if x else (0, 0, 0) for i, x in enumerate(codes)]

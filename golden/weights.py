@@ -4,6 +4,7 @@
   output channel; ``w4`` uses each as a whole weight of its own output channel. Both digits are signed and mean the same in both modes, so the
   processing element has no precision mode; 8, out of a nibble's reach, is twice four with the flag. A nibble is stored as sign and
   magnitude, which take one bit less to multiply than two's complement; a sign without a magnitude is -8.
+* ``sdp-plain``, 8 bits: the same without flags. Both digits reach no further than 7, so that ``w8`` ends at 119.
 * ``int4``, ``int8``, ``int16``, 8 bits: the two nibbles of a byte in two's complement, so that the low one is unsigned; in ``w4`` each is a weight
   of its own output channel in two's complement.
 * ``drq``, 16 bits: the weights of two output channels, each a byte of two nibbles as sign and magnitude, worth ``16 * high + low``.
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sdp.arrays import ARRAYS
 from sdp.config import Config
 
 
@@ -21,7 +23,11 @@ def digit_value(nibble: np.ndarray, flag: np.ndarray) -> np.ndarray:
 
 
 W4_VALUES = np.unique([n << 2 * f for n in range(-8, 8) for f in (0, 1)])
-"""Every weight that one digit can stand for, ascending: -32 ... 28."""
+"""Every weight that one digit with a flag can stand for, ascending: -32 ... 28."""
+NIBBLES = np.arange(-8, 8)
+"""The same without a flag."""
+BYTES = np.arange(-128, 128)
+"""Weights of depthwise convolutions, on all arrays."""
 
 
 def split_w8(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -33,19 +39,19 @@ def split_w8(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return high, weights - (high << 4)
 
 
-def encode_digit(values: np.ndarray) -> np.ndarray:
-    """Digit values to their 5 bits: flag, sign, magnitude. A value that both flags reach is stored with flag 0."""
-    values = values.astype(np.int16)
-    strange = ~np.isin(values, W4_VALUES)
+def encode_digit(values: np.ndarray, flagged: bool = True) -> np.ndarray:
+    """Digit values to their 5 bits: flag, sign, magnitude. A value that both flags reach is stored with flag 0; 4 bits if digits have no flag."""
+    values, reached = values.astype(np.int16), W4_VALUES if flagged else NIBBLES
+    strange = ~np.isin(values, reached)
     if strange.any():
-        raise ValueError(f"no digit stands for {values[strange][:5].tolist()}; allowed are {W4_VALUES.tolist()}")
+        raise ValueError(f"no digit stands for {values[strange][:5].tolist()}; allowed are {reached.tolist()}")
     flag = (values < -8) | (values > 7)
     nibble = np.where(flag, values >> 2, values)
     return (np.abs(nibble) & 7 | (values < 0) << 3 | flag << 4).astype(np.uint8)
 
 
 def decode_digit(bits: np.ndarray) -> np.ndarray:
-    """5 bits to the value of the digit, int16."""
+    """4 or 5 bits to the value of the digit, int16."""
     magnitude, negative = (bits & 7).astype(np.int16), bits & 8 > 0
     return digit_value(np.where(negative, -np.where(magnitude, magnitude, 8), magnitude), bits >> 4 & 1)
 
@@ -57,12 +63,19 @@ def nibble_value(bits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Digits:
-    """Slots of ``sdp``."""
+    """Slots of ``sdp`` and ``sdp-plain``."""
 
-    values = (np.arange(-128, 128), W4_VALUES)
-    """Weights that there are in (w8, w4)."""
-    byte_shift = 5
-    """From the upper nibble's place in a byte of a depthwise convolution to that in its slot."""
+    flag: bool
+
+    @property
+    def values(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weights that there are in (w8, w4)."""
+        return (BYTES, W4_VALUES) if self.flag else (np.arange(-128, 120), NIBBLES)
+
+    @property
+    def byte_shift(self) -> int:
+        """Bits of a digit: from the upper nibble's place in a byte of a depthwise convolution to that in its slot, too."""
+        return 4 + self.flag
 
     def split(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """8-bit weights of one output channel per column as (high, low)."""
@@ -70,18 +83,19 @@ class Digits:
 
     def encode(self, high: np.ndarray, low: np.ndarray) -> np.ndarray:
         """Parts to slots, uint16."""
-        return encode_digit(low).astype(np.uint16) | encode_digit(high).astype(np.uint16) << 5
+        low, high = (encode_digit(digit, self.flag).astype(np.uint16) for digit in (low, high))
+        return low | high << self.byte_shift
 
     def decode(self, slots: np.ndarray, w4: bool) -> tuple[np.ndarray, np.ndarray]:
         """Slots to values of their parts (high, low), int16."""
-        return decode_digit(slots >> 5), decode_digit(slots & 31)
+        return decode_digit(slots >> self.byte_shift), decode_digit(slots & (1 << self.byte_shift) - 1)
 
 
 @dataclass(frozen=True)
 class Bytes:
     """Slots of the dense arrays."""
 
-    values = (np.arange(-128, 128), np.arange(-8, 8))
+    values = (BYTES, NIBBLES)
     byte_shift = 4
 
     def split(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +126,7 @@ class Pairs:
 
 
 _BYTES = Bytes()
-FORMATS = {"sdp": Digits(), "int4": _BYTES, "int8": _BYTES, "int16": _BYTES, "drq": Pairs()}
+FORMATS = {**{name: Digits(array.flag) for name, array in ARRAYS.items() if array.terms}, "int4": _BYTES, "int8": _BYTES, "int16": _BYTES, "drq": Pairs()}
 
 
 def allowed(config: Config, w4: bool) -> np.ndarray:
@@ -146,7 +160,7 @@ def pack(config: Config, high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
 
 def pack_bytes(config: Config, weights: np.ndarray) -> np.ndarray:
-    """Weights of a depthwise convolution, -128 ... 127, (words, lanes * group): in column 0: the byte, of ``sdp`` the four lower bits of both digits."""
+    """Weights of a depthwise convolution, -128 ... 127, (words, lanes * group): in column 0: the byte, its nibbles where the digits have theirs."""
     if weights.size and not (-128 <= weights.min() and weights.max() <= 127):
         raise ValueError(f"depthwise weights reach from {weights.min()} to {weights.max()}, allowed are -128 ... 127")
     byte = weights.astype(np.int8).view(np.uint8).astype(np.uint16)

@@ -3,14 +3,13 @@
 from amaranth import Cat
 from amaranth.lib import data, wiring
 
-from golden.weights import FORMATS
 from hw.convolution_unit import ConvolutionUnit
 from hw.dense_unit import DenseUnit
 from hw.drq_array import DrqUnit
-from hw.types import Slot
+from hw.types import slot_layout
 from sdp.config import Config
 
-UNITS = {"sdp": ConvolutionUnit, "int4": DenseUnit, "int8": DenseUnit, "int16": DenseUnit, "drq": DrqUnit}
+UNITS = {"sdp": ConvolutionUnit, "sdp-plain": ConvolutionUnit, "int4": DenseUnit, "int8": DenseUnit, "int16": DenseUnit, "drq": DrqUnit}
 
 
 def convolution_unit(config: Config) -> wiring.Component:
@@ -19,9 +18,5 @@ def convolution_unit(config: Config) -> wiring.Component:
 
 
 def depthwise_slots(config: Config, weights) -> data.ValueLike:
-    """A word of weights as the channel unit reads it: slots of column 0, the nibbles of a byte where they lie in those of ``sdp``."""
-    if config.array == "sdp":
-        return weights[: data.ArrayLayout(Slot, config.word).size]
-    shift = FORMATS[config.array].byte_shift
-    slots = (weights[i * config.slot_bits :][: config.slot_bits] for i in range(config.word))
-    return Cat(Cat(slot[:4], 0, slot[shift : shift + 4], 0) for slot in slots)
+    """A word of weights as the channel unit reads it: of the slots of column 0 the bits that two nibbles take."""
+    return Cat(weights[i * config.slot_bits :][: slot_layout(config).size] for i in range(config.word))

@@ -7,7 +7,7 @@ from amaranth.utils import bits_for
 
 from golden import cycles
 from hw.controller import beat_layout, step_layout
-from hw.types import Slot, layer_layout, word_layout
+from hw.types import layer_layout, slot_layout, word_layout
 from sdp.config import KERNEL_MAX, Config
 from sdp.program import Kind
 
@@ -79,7 +79,7 @@ class ChannelUnit(wiring.Component):
             "word": In(word_layout(config)),
             "weight_enable": Out(1),
             "weight_address": Out(bits_for(config.weight_words - 1)),
-            "slots": In(data.ArrayLayout(Slot, config.word)),
+            "slots": In(data.ArrayLayout(slot_layout(config), config.word)),
             "captured": Out(1),
             "result": Out(data.ArrayLayout(signed(SUM_BITS), config.word)),
         })

@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.processing_element import ProcessingElement
-from hw.types import Slot, sums_layout, term_layout
+from hw.types import slot_layout, sums_layout, term_layout
 from sdp.config import Config
 
 
@@ -27,7 +27,7 @@ class MacArray(wiring.Component):
         self.config = config
         super().__init__({
             "terms": In(data.ArrayLayout(data.ArrayLayout(term_layout(config.group), config.lanes), config.rows)),
-            "weights": In(data.ArrayLayout(data.ArrayLayout(Slot, config.word), config.columns)),
+            "weights": In(data.ArrayLayout(data.ArrayLayout(slot_layout(config), config.word), config.columns)),
             "first": In(1),
             "capture": In(1),
             "shift": In(1),

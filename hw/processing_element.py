@@ -8,12 +8,12 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from hw.types import Digit, Slot, sums_layout, term_layout
+from hw.types import digit_layout, product_shape, slot_layout, sums_layout, term_layout
 from sdp.config import Config
 
 
 class NibbleMultiplier(wiring.Component):
-    """A term (-15 ... 15) times a digit's nibble (-8 ... 7), times ``4**(2 * high + flag)``, combinational.
+    """A term (-15 ... 15) times a digit's nibble (-8 ... 7), times ``4**(2 * high + flag)``, combinational; without a flag where the array's digits have none.
 
     Signs are left to the adders: a negative product is the complement of its magnitude, ``product + negative`` its value, and the missing
     one goes in where an adder has a carry input to spare.
@@ -21,19 +21,20 @@ class NibbleMultiplier(wiring.Component):
     A component of its own, so that synthesis maps it once and cannot duplicate it.
     """
 
-    def __init__(self):
-        super().__init__({"magnitude": In(4), "negative_term": In(1), "high": In(1), "digit": In(Digit),
-                          "product": Out(signed(14)), "negative": Out(1)})
+    def __init__(self, config: Config):
+        self.flag = config.array_kind.flag
+        super().__init__({"magnitude": In(4), "negative_term": In(1), "high": In(1), "digit": In(digit_layout(config)),
+                          "product": Out(product_shape(config)), "negative": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
         negative = self.negative
-        small, by_flag, eight = Signal(7), Signal(9), Signal()
+        small, by_flag, eight = Signal(7), Signal(9 if self.flag else 7), Signal()
         m.d.comb += [
             negative.eq(self.negative_term ^ self.digit.negative),
             eight.eq(self.digit.negative & ~self.digit.magnitude.any()),
             small.eq((self.magnitude * self.digit.magnitude | (self.magnitude & eight.replicate(4)) << 3) ^ negative.replicate(7)),
-            by_flag.eq(Mux(self.digit.flag, Cat(negative.replicate(2), small), Cat(small, negative.replicate(2)))),
+            by_flag.eq(Mux(self.digit.flag, Cat(negative.replicate(2), small), Cat(small, negative.replicate(2))) if self.flag else small),
             self.product.eq(Cat(Mux(self.high, Cat(negative.replicate(4), by_flag), Cat(by_flag, negative.replicate(4))), negative)),
         ]
         return m
@@ -66,7 +67,7 @@ class ProcessingElement(wiring.Component):
         self.config = config
         super().__init__({
             "terms": In(data.ArrayLayout(term_layout(config.group), config.lanes)),
-            "slots": In(data.ArrayLayout(Slot, config.word)),
+            "slots": In(data.ArrayLayout(slot_layout(config), config.word)),
             "first": In(1),
             "capture": In(1),
             "shift": In(1),
@@ -74,14 +75,14 @@ class ProcessingElement(wiring.Component):
             "drain": Out(sums_layout(config)),
         })
 
-    @staticmethod
-    def _sum(m: Module, name: str, products: list[tuple[Value, Value]], first: int = 0) -> tuple[Value, Value]:
+    def _sum(self, m: Module, name: str, products: list[tuple[Value, Value]], first: int = 0) -> tuple[Value, Value]:
         """Sum of products, the missing ones of their signs added but for the last, which is returned with it."""
         if len(products) == 1:
             return products[0]
         half, last = (len(products) + 1) // 2, first + len(products) - 1
-        (left, owed), (right, still) = (ProcessingElement._sum(m, name, part, at) for part, at in ((products[:half], first), (products[half:], first + half)))
-        partial = Signal(signed(14 + bits_for(len(products) - 1)), name=f"partial_{name}_{last}" if first == 0 else f"partial_{name}_{first}_{last}")
+        (left, owed), (right, still) = (self._sum(m, name, part, at) for part, at in ((products[:half], first), (products[half:], first + half)))
+        bits = product_shape(self.config).width + bits_for(len(products) - 1)
+        partial = Signal(signed(bits), name=f"partial_{name}_{last}" if first == 0 else f"partial_{name}_{first}_{last}")
         m.d.comb += partial.eq(add(left, right, owed))
         return partial, still
 
@@ -95,10 +96,10 @@ class ProcessingElement(wiring.Component):
         for lane in range(self.config.lanes):
             term = self.terms[lane]
             slots = (self.slots[lane * group + i].as_value() & term.select[i].replicate(self.config.slot_bits) for i in range(group))
-            slot = Signal(Slot, name=f"slot_{lane}")
+            slot = Signal(slot_layout(self.config), name=f"slot_{lane}")
             m.d.comb += slot.as_value().eq(functools.reduce(operator.or_, slots))
             for name in products:
-                multiplier = m.submodules[f"multiplier_{lane}_{name}"] = NibbleMultiplier()
+                multiplier = m.submodules[f"multiplier_{lane}_{name}"] = NibbleMultiplier(self.config)
                 m.d.comb += [multiplier.magnitude.eq(term.magnitude), multiplier.negative_term.eq(term.negative),
                              multiplier.high.eq(term.high), multiplier.digit.eq(slot[name])]
                 products[name].append(multiplier)

@@ -16,19 +16,19 @@ class Code(data.Struct):
     negative: 1
 
 
-class Digit(data.Struct):
-    """A weight digit as sign and magnitude, worth ``magnitude * 4**flag``; a sign without a magnitude is -8."""
-
-    magnitude: 3
-    negative: 1
-    flag: 1
+def digit_layout(config: Config) -> data.StructLayout:
+    """A weight digit as sign and magnitude, worth ``magnitude * 4**flag`` where the array has a flag; a sign without a magnitude is -8."""
+    return data.StructLayout({"magnitude": 3, "negative": 1, **({"flag": 1} if config.array_kind.flag else {})})
 
 
-class Slot(data.Struct):
+def slot_layout(config: Config) -> data.StructLayout:
     """A weight slot: two digits; ``golden.weights`` says what they mean in each weight mode."""
+    return data.StructLayout({"low": digit_layout(config), "high": digit_layout(config)})
 
-    low: Digit
-    high: Digit
+
+def product_shape(config: Config) -> Shape:
+    """Of a term and a digit: 15 times 16 and 8, and four with the flag."""
+    return signed(bits_for(15 * 16 * 8 << 2 * config.array_kind.flag) + 1)
 
 
 def term_layout(group: int) -> data.StructLayout:

@@ -1,11 +1,11 @@
 """What a configuration can have for its compute array, and what of its sizes depends on that. One line per array, read by all others.
 
-``sdp`` is the machine of this project. The others are what it is measured against, in the same shell: same memories, controller, output stage and
-program format. A step of the reduction takes ``budget`` cycles on each of them; what a cycle does is the array's own business.
+``sdp`` and ``sdp-plain`` are the machine of this project. The others are what it is measured against, in the same shell: same memories, controller,
+output stage and program format. A step of the reduction takes ``budget`` cycles on each of them; what a cycle does is the array's own business.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class Array:
     channels : output channels per column in (w8, w4); none where the array does not have the mode
     budgets : of ``group``: cycles that a step may take, the layer's ``budget``
     budget_text : the same for people
+    terms : codes enter it as terms, chosen at run time, weights as digits
+    flag : a digit has one, which makes its nibble worth four times as much
     """
 
     text: str
@@ -36,6 +38,8 @@ class Array:
     channels: tuple[int, int | None]
     budgets: Callable[[int], Sequence[int]]
     budget_text: str
+    terms: bool = False
+    flag: bool = False
 
     @property
     def modes(self) -> tuple[bool, ...]:
@@ -43,11 +47,14 @@ class Array:
         return tuple(w4 for w4 in (False, True) if self.channels[w4])
 
 
+_SDP = Array(
+    text="terms of codes times digits of weights: the most important ones of a group, chosen at run time",
+    multipliers=lambda c: c.rows * c.columns * c.lanes * 2, slot_bits=10, largest=255 * 32, channels=(1, 2),
+    budgets=lambda group: range(1, 2 * group + 1), budget_text="1 ... 2 * group", terms=True, flag=True)
+
 ARRAYS = {
-    "sdp": Array(
-        text="terms of codes times digits of weights: the most important ones of a group, chosen at run time",
-        multipliers=lambda c: c.rows * c.columns * c.lanes * 2, slot_bits=10, largest=255 * 32, channels=(1, 2),
-        budgets=lambda group: range(1, 2 * group + 1), budget_text="1 ... 2 * group"),
+    "sdp": _SDP,
+    "sdp-plain": replace(_SDP, text="terms of codes times plain 4-bit digits of weights", slot_bits=8, largest=255 * 8, flag=False),
     "int4": Array(
         text="4-bit codes times 4-bit weights; 8-bit codes in two cycles each, 8-bit weights in two multipliers",
         multipliers=lambda c: c.rows * c.columns * c.lanes * 2, slot_bits=8, largest=255 * 15, channels=(1, 2),

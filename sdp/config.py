@@ -202,6 +202,10 @@ NAMED = {
 }
 
 
+# The digits of `small` without their flag: a smaller array, and as many bits of weight memory hold a quarter more weights (docs/architecture.md).
+VARIANTS = {c.name: c for c in (Config(name="small-plain", array="sdp-plain", weight_words=1600),)}
+
+
 # What SDP is measured against: as many bits of memory as `small` and, in multipliers of 4 x 4 bits, as much to multiply with.
 BASELINES = {
     c.name: c
@@ -212,7 +216,7 @@ BASELINES = {
         Config(name="drq-small", array="drq", rows=32, ports=1, weight_words=800),
     )
 }
-CONFIGS = NAMED | BASELINES
+CONFIGS = NAMED | VARIANTS | BASELINES
 
 
 def load(name_or_path: str) -> Config:

@@ -17,7 +17,7 @@ ARRAY = "core.convolution.array"
 
 def take(config: Config) -> tuple[str, int]:
     """(a signal that is high for each operand that enters the array, how many cycles after it was taken: it is in the sums two after)."""
-    return ("core.convolution.selector_0_0.take", 0) if config.array == "sdp" else ("core.convolution.took", 1)
+    return ("core.convolution.selector_0_0.take", 0) if config.array_kind.terms else ("core.convolution.took", 1)
 
 
 @dataclass(frozen=True)

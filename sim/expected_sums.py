@@ -2,8 +2,7 @@
 
 from golden.arrays import in_order
 from golden.cycles import beats
-from golden.weights import slot_bytes
-from sdp.arrays import ARRAYS
+from golden.weights import FORMATS, slot_bytes
 from sdp.program import Kind
 from sim.expected import ARRAY, Tile
 
@@ -73,7 +72,7 @@ def _weights(tile: Tile, step: int, begin: int) -> None:
     c, address = tile.config, tile.layer.weight_base + tile.block * tile.steps + step
     tile.add(begin - 1, "convolution unit", "core.convolution.weight_address", address, f"address of the weights of step {step}")
     # Only SDP has a register of the whole word, by a name of its own.
-    for slot, bits in enumerate(tile.machine.weights[address, tile.column] if c.array == "sdp" else ()):
+    for slot, bits in enumerate(tile.machine.weights[address, tile.column] if c.array_kind.terms else ()):
         tile.add(begin + 1, "weight memory", "core.convolution.weights", bits, f"slot {slot} of column {tile.column} of step {step}",
                  field=((tile.column * c.word + slot) * c.slot_bits, c.slot_bits))
 
@@ -81,7 +80,7 @@ def _weights(tile: Tile, step: int, begin: int) -> None:
 def _lane(tile, row, lane, step, codes, begin, takes, products, element) -> None:
     """Operands of a lane; those of the row of interest times their weights, added to ``products``."""
     c, budget = tile.config, tile.layer.budget
-    if c.array == "sdp":
+    if c.array_kind.terms:
         selector = f"core.convolution.selector_{row}_{lane}"
         for i, code in enumerate(codes):
             for low, bits, value, name in ((0, 4, abs(code) & 15, "low"), (4, 4, abs(code) >> 4, "high"), (8, 1, int(code < 0), "sign")):
@@ -90,7 +89,7 @@ def _lane(tile, row, lane, step, codes, begin, takes, products, element) -> None
     for n, (value, high, index) in enumerate(in_order(c, codes, budget)):
         cycle, what = takes[step * budget + n] + 1, f"term {n} of step {step}"
         parts = tile.parts(step, lane * c.group + index) if value and row == tile.place.row else ()
-        if c.array == "sdp":
+        if c.array_kind.terms:
             _term(tile, row, lane, cycle, what, value, high, index, tile.slot(step, lane * c.group + index) if parts else 0, parts, element)
         for digit, part in enumerate(parts):
             products[n][digit] += value * part << 4 * high
@@ -105,7 +104,8 @@ def _term(tile, row, lane, cycle, what, value, high, index, slot, parts, element
     tile.add(cycle, "term selector", f"{selector}.term", value < 0, f"sign of {what}", field=(4, 1))
     tile.add(cycle, "term selector", f"{selector}.term", high, f"place of {what}", field=(5, 1))
     tile.add(cycle, "term selector", f"{selector}.term", 1 << index, f"datum of {what}, one bit for each", field=(6, tile.config.group))
-    for bits, name, part in zip((slot & 31, slot >> 5), ("low", "high"), parts):
+    width = FORMATS[tile.config.array].byte_shift
+    for bits, name, part in zip((slot & (1 << width) - 1, slot >> width), ("low", "high"), parts):
         unit, negative = f"{element}.multiplier_{lane}_{name}", (value < 0) ^ (bits >> 3 & 1)
         tile.add(cycle, "weights", f"{unit}.digit", bits, f"{name} digit for {what}")
         tile.add(cycle, "nibble multiplier", f"{unit}.product", (value * part << 4 * high) - negative, f"{what} times {name} digit, less one if negative", signed=True)
@@ -121,10 +121,10 @@ def pooling(tile: Tile, taps: list[int], captured: int) -> int:
         if layer.kind is Kind.DEPTHWISE:
             slot = tile.machine.weights[layer.weight_base + tile.block * tile.steps + n, 0, lane]
             weight = int(slot_bytes(tile.config, slot))
-            # The channel unit sees slots of SDP's whatever the array.
-            for low, nibble, name in ((0, weight & 15, "low"), (5, weight >> 4 & 15, "high")):
+            shift = FORMATS[tile.config.array].byte_shift
+            for low, nibble, name in ((0, weight & 15, "low"), (shift, weight >> 4 & 15, "high")):
                 tile.add(cycle, "weight memory", "core.channel.slots", nibble, f"{name} nibble of the weight of tap {n}",
-                         field=(lane * ARRAYS["sdp"].slot_bits + low, 4))
+                         field=(lane * 2 * shift + low, 4))
         if layer.kind is Kind.MAX:
             if tile.inside(*place):
                 value, seen = max(value, code) if seen else code, True

@@ -13,6 +13,7 @@ from compiler.network import Network, NetworkError
 from compiler.quantized import QuantizedNetwork, accumulate, finish, run
 from golden.machine import Machine
 from golden.parallel import one_blas_thread
+from golden.weights import allowed
 from sdp import UserError
 from sdp.config import Config
 from sdp.encoding import encode
@@ -86,6 +87,12 @@ def trained(calibration: quantize.Calibration, config: Config) -> QuantizedNetwo
         name, budget = next(iter(large.items()))
         raise NetworkError(f"network {calibration.network.name!r}: {name!r} was trained for a budget of {budget}, {config.name!r} has 1 ... {most}: "
                            "use a configuration with the group that it was trained for")
+    for node in calibration.network.nodes:
+        codes, w4 = (node.weight_codes, modes[node.name][1]) if node.name in modes else (None, False)
+        values = allowed(config, w4)
+        if codes is not None and (strange := codes[~np.isin(codes, values)]).size:
+            raise NetworkError(f"network {calibration.network.name!r}: {node.name!r} was trained with a weight of {strange[0]}, {'w4' if w4 else 'w8'} weights of "
+                               f"{config.name!r} reach from {values[0]} to {values[-1]}: use a configuration with the array that it was trained for")
     return quantize.quantize(calibration, config, modes)
 
 

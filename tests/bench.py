@@ -13,7 +13,7 @@ from amaranth import Shape
 from amaranth.lib import data
 from cocotb.triggers import Timer
 
-from tests.sizes import ALL, DENSE
+from tests.sizes import ALL, DENSE, PLAIN
 
 SEED = cocotb.RANDOM_SEED
 UNIT = os.environ["UNIT"]
@@ -21,7 +21,7 @@ UNIT = os.environ["UNIT"]
 
 def config():
     """The configuration that the test is run for."""
-    return {c.name: c for c in ALL + DENSE}[os.environ["CONFIG"]]
+    return {c.name: c for c in ALL + PLAIN + DENSE}[os.environ["CONFIG"]]
 
 
 def generator(*more):

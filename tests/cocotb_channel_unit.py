@@ -9,7 +9,7 @@ from golden.channel_unit import depthwise, pool
 from golden.term_select import to_signed
 from hw.channel_unit import SUM_BITS, ChannelUnit
 from hw.controller import beat_layout, step_layout
-from hw.types import Slot, layer_layout, word_layout
+from hw.types import layer_layout, slot_layout, word_layout
 from sdp.config import KERNEL_MAX
 from sdp.program import Kind
 from tests.bench import SEED, Bench, config, generator, pack, unpack
@@ -17,13 +17,13 @@ from tests.bench import SEED, Bench, config, generator, pack, unpack
 CONFIG = config()
 RESULT = data.ArrayLayout(signed_shape(SUM_BITS), CONFIG.word)
 WORD = word_layout(CONFIG)
-SLOTS = data.ArrayLayout(Slot, CONFIG.word)
+SLOTS = data.ArrayLayout(slot_layout(CONFIG), CONFIG.word)
 
 
 def slots(weights):
     """A word of weight memory for these bytes; the flags mean nothing here and are set at random by the caller's weights."""
     def digit(nibble, flag):
-        return {"magnitude": nibble & 7, "negative": nibble >> 3 & 1, "flag": flag & 1}
+        return {"magnitude": nibble & 7, "negative": nibble >> 3 & 1} | ({"flag": flag & 1} if CONFIG.array_kind.flag else {})
 
     return pack(SLOTS, [{"low": digit(w, w), "high": digit(w >> 4, w >> 1)} for w in weights])
 
@@ -42,7 +42,7 @@ async def window(bench, taps, inside, weights, gaps, rng, check, weighted):
     for n, (word, is_inside) in enumerate(zip(taps, inside)):
         while rng.random() < gaps:
             await bench.cycle(
-                step=0, ahead=0, slots=rng.getrandbits(10 * CONFIG.word),
+                step=0, ahead=0, slots=rng.getrandbits(SLOTS.size),
                 beat=pack(beat_layout(CONFIG), {"inside": rng.randrange(2)}), word=rng.getrandbits(8 * CONFIG.word))
             check()
             assert bench["weight_enable"] == 0

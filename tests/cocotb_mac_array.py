@@ -5,7 +5,7 @@ import numpy as np
 from amaranth.lib import data
 
 from golden.term_select import select, sequence
-from golden.weights import W4_VALUES, encode_digit
+from golden.weights import FORMATS, allowed
 from hw.types import sums_layout, term_layout
 from tests.bench import SEED, Bench, config, generator, pack, unpack
 
@@ -15,9 +15,9 @@ DRAIN = data.ArrayLayout(sums_layout(CONFIG), CONFIG.columns)
 
 
 def weight_bits(high, low):
-    """(columns, word) digits as the port takes them: slot by slot, the low digit in the lower five bits."""
-    slots = encode_digit(low).astype(int) | encode_digit(high).astype(int) << 5
-    return sum(int(slot) << 10 * n for n, slot in enumerate(slots.ravel()))
+    """(columns, word) digits as the port takes them: slot by slot."""
+    slots = FORMATS[CONFIG.array].encode(high, low)
+    return sum(int(slot) << CONFIG.slot_bits * n for n, slot in enumerate(slots.ravel()))
 
 
 def term_bits(value, high, index):
@@ -37,7 +37,7 @@ async def tiles(dut):
         first = 1
         for _ in range(rng.randint(1, 4)):
             codes = numbers.integers(-128, 256, (CONFIG.rows, CONFIG.word)).astype(np.int16) * (numbers.random((CONFIG.rows, CONFIG.word)) < 0.7)
-            high, low = (numbers.choice(W4_VALUES, (CONFIG.columns, CONFIG.word)) for _ in range(2))
+            high, low = (numbers.choice(allowed(CONFIG, True), (CONFIG.columns, CONFIG.word)) for _ in range(2))
             masked = select(codes, budget, CONFIG.group)[0].astype(int)
             sums += masked @ low.T, masked @ high.T
             groups = codes.reshape(CONFIG.rows, CONFIG.lanes, CONFIG.group).tolist()

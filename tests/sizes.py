@@ -14,4 +14,5 @@ NARROW = Config(name="narrow", group=2, lanes=6, rows=3, columns=6, ports=1, out
 WIDE = Config(name="wide", group=5, lanes=4, rows=8, columns=4, ports=8, outputs=4, reduction=160, activation_words=512, weight_words=40, scale_words=30,
               scale_bits=31, log_layers=4)
 ALL = (UNIT, NARROW, WIDE)
+PLAIN = tuple(dataclasses.replace(c, name=f"{c.name}-plain", array="sdp-plain") for c in ALL)
 DENSE = tuple(dataclasses.replace(c, name=f"{c.name}-{array}", array=array) for c in ALL for array in ("int4", "int8", "int16"))

@@ -15,13 +15,13 @@ from golden.arrays import SEEN, in_order, operands
 from golden.machine import Machine
 from hw.arrays import UNITS
 from sdp.arrays import ARRAYS
-from sdp.config import BASELINES, CONFIGS, NAMED
+from sdp.config import BASELINES, CONFIGS, NAMED, VARIANTS
 from sdp.encoding import encode
 from sdp.program import Error, Kind, Layer, ProgramError
 from sim.harness import Harness
 from sim.random_layer import Case, build
 
-SMALL = {c.array: c for c in (NAMED["small"], *BASELINES.values())}
+SMALL = {c.array: c for c in (NAMED["small"], *VARIANTS.values(), *BASELINES.values())}
 
 
 def test_registries_have_every_array():
@@ -77,7 +77,7 @@ def test_golden_machine_refuses_what_the_array_does_not_have(array, w4, budget, 
     assert what in str(caught.value)
 
 
-@pytest.mark.parametrize("array", ["int4", "int8", "int16"])
+@pytest.mark.parametrize("array", ["int4", "int8", "int16", "sdp-plain"])
 def test_hardware_refuses_what_golden_refuses(array):
     """All budgets in both modes, of convolutions; a layer of another kind may say what it likes."""
     config = SMALL[array]
@@ -134,7 +134,8 @@ def test_compiler_refuses_what_the_array_does_not_have(array, w4, budget, what):
     assert what in str(caught.value)
 
 
-@pytest.mark.parametrize("name, w4, weight, reach", [("small", True, 27, "-32 to 28"), ("int4-small", True, -9, "-8 to 7"), ("int8-small", False, 130, "-128 to 127"),
+@pytest.mark.parametrize("name, w4, weight, reach", [("small", True, 27, "-32 to 28"), ("small-plain", True, 8, "-8 to 7"), ("small-plain", False, 120, "-128 to 119"),
+                                                     ("int4-small", True, -9, "-8 to 7"), ("int8-small", False, 130, "-128 to 127"),
                                                      ("drq-small", False, 120, "-128 to 119")])
 def test_compiler_refuses_weights_that_the_array_does_not_have(name, w4, weight, reach):
     config = CONFIGS[name]

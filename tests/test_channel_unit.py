@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from golden.channel_unit import depthwise, pool
 from tests import reference
 from tests.test_mac_array import geometries
-from tests.units import everywhere, simulate
+from tests.units import everywhere, plain_digits, simulate
 
 
 @given(geometries(), st.integers(0, 2**32), st.booleans(), st.booleans())
@@ -46,3 +46,9 @@ def test_largest_sum():
 @everywhere
 def test_channel_unit(simulator, config):
     simulate("channel_unit", simulator, config)
+
+
+@plain_digits
+def test_channel_unit_with_bytes(config):
+    """Slots of eight bits, as all arrays have them whose digits have no flag."""
+    simulate("channel_unit", "icarus", config)

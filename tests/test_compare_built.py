@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from compare import built, drq, energy, masked, static
+from compare.sdp import Sdp
 from compiler import quantize
 from compiler.network import NetworkError
 from examples.digits import data
@@ -13,6 +14,7 @@ from examples.digits.demo import MODEL
 from golden.machine import Machine
 from golden.traffic import Traffic, program_traffic
 from hw import verilog
+from sdp.config import CONFIGS
 from sdp.encoding import encode
 from sdp.program import Layer, MaskedLayer, Opcode
 from sim import flow
@@ -108,6 +110,20 @@ def test_static_on_the_golden_machine(digits, modes):
     arithmetic = static.Static(config)
     network = arithmetic.network(digits[0], modes)
     assert not any(getattr(layer, "drop", 0) for layer in network.layers)
+    compiled, program = programs_of(network, config, network.encode(images))
+    machine = Machine(config, images=IMAGES)
+    machine.run(compiled.setup())
+    result, last = machine.run(program), network.layers[-1].name
+    assert np.array_equal(compiled.unpack(result.outputs)[last], arithmetic.run(network, images)[last])
+    assert built.build(arithmetic, network, config, images).total == result.busy
+
+
+@pytest.mark.parametrize("name", ["small", "small-plain"])
+def test_sdp_on_the_golden_machine(digits, name):
+    """Budgets and weight modes are its own, whether digits have a flag or not."""
+    config, images = built.machine("sdp", CONFIGS[name]), digits[1]
+    arithmetic = Sdp(config)
+    network = arithmetic.network(digits[0], {"block1_a": (3, True), "block1_b": (5, False)})
     compiled, program = programs_of(network, config, network.encode(images))
     machine = Machine(config, images=IMAGES)
     machine.run(compiled.setup())

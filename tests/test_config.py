@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from sdp.arrays import ARRAYS
-from sdp.config import BASELINES, CONFIGS, NAMED, Config, ConfigError, load
+from sdp.config import BASELINES, CONFIGS, NAMED, VARIANTS, Config, ConfigError, load
 from tests.sizes import UNIT
 
 LIMITS = {
@@ -39,8 +39,8 @@ def test_limits_themselves_are_allowed():
     ({"name": ""}, r"name = '', but must be letters, digits, '-' and '_'"),
     ({"name": "a b"}, r"name = 'a b', but must be letters, digits, '-' and '_'"),
     ({"name": 3}, r"name = 3, but must be letters, digits, '-' and '_'"),
-    ({"array": "int5"}, r"array = 'int5', but must be one of sdp, int4, int8, int16, drq"),
-    ({"array": 4}, r"array = 4, but must be one of sdp, int4, int8, int16, drq"),
+    ({"array": "int5"}, r"array = 'int5', but must be one of sdp, sdp-plain, int4, int8, int16, drq"),
+    ({"array": 4}, r"array = 4, but must be one of sdp, sdp-plain, int4, int8, int16, drq"),
     ({"ports": 3, "rows": 6}, r"ports = 3, but must be a power of two"),
     ({"activation_words": 1000}, r"activation_words = 1000, but must be a power of two"),
     ({"log_layers": 12}, r"log_layers = 12, but must be a power of two"),
@@ -69,7 +69,7 @@ def test_sizes():
     assert c.memory_bits() == {"activations": 1024 * 96, "weights": 160 * 600, "scales": 128 * 50, "layer log": 8 * 128}
 
 
-LARGEST = {"sdp": 255 * 32, "int4": 255 * 15, "int8": 255 * 128, "int16": None, "drq": 255 * (8 * 16 + 8)}
+LARGEST = {"sdp": 255 * 32, "sdp-plain": 255 * 8, "int4": 255 * 15, "int8": 255 * 128, "int16": None, "drq": 255 * (8 * 16 + 8)}
 """Of a code and what one sum takes of a weight: a digit, a nibble, all of it. ``int16`` has 32 bits whatever it needs."""
 
 
@@ -84,18 +84,26 @@ def test_accumulators_hold_the_largest_sum_and_are_no_wider_than_needed(config):
 def test_every_array_has_a_configuration_as_large_as_small():
     small = NAMED["small"]
     assert {c.array for c in CONFIGS.values()} == set(ARRAYS) == set(LARGEST)
-    for config in BASELINES.values():
+    for config in (VARIANTS | BASELINES).values():
         assert config.memory_bits() == small.memory_bits() and config.nibble_multipliers == small.nibble_multipliers == 256
         assert (config.word, config.reduction, config.scale_bits) == (small.word, small.reduction, small.scale_bits)
 
 
 @pytest.mark.parametrize("array, multipliers, blocks, budgets", [
-    ("sdp", 6 * 5 * 3 * 2, (5, 10), set(range(1, 9))), ("int4", 6 * 5 * 3 * 2, (5, 10), {4, 8}), ("int8", 6 * 5 * 3 * 4, (5, 5), {4}),
+    ("sdp", 6 * 5 * 3 * 2, (5, 10), set(range(1, 9))), ("sdp-plain", 6 * 5 * 3 * 2, (5, 10), set(range(1, 9))),
+    ("int4", 6 * 5 * 3 * 2, (5, 10), {4, 8}), ("int8", 6 * 5 * 3 * 4, (5, 5), {4}),
     ("int16", 6 * 5 * 3 * 16, (5, 5), {4}), ("drq", 12 * 10, (10, 10), set(range(1, 9)))])
 def test_what_depends_on_the_array(array, multipliers, blocks, budgets):
     config = dataclasses.replace(UNIT, array=array)
     assert config.nibble_multipliers == multipliers and tuple(map(config.block, (False, True))) == blocks
     assert set(config.array_kind.budgets(config.group)) == budgets
+
+
+def test_plain_digits_are_what_small_has_but_for_the_flag():
+    """Two bits less in a slot and in a sum; the memory has as many bits, so a quarter more words."""
+    plain, small = VARIANTS["small-plain"], NAMED["small"]
+    assert dataclasses.replace(plain, name="small", array="sdp", weight_words=1280) == small
+    assert (plain.slot_bits, plain.accumulator_bits) == (small.slot_bits - 2, small.accumulator_bits - 2)
 
 
 def test_toml(tmp_path):
@@ -127,6 +135,6 @@ def test_unreadable(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b"name = '\xff'")
     with pytest.raises(ConfigError, match=r"^configuration file .*latin\.toml: 'utf-8' codec"):
         load(str(tmp_path / "latin.toml"))
-    assert [*CONFIGS] == [*NAMED, "int4-small", "int8-small", "int16-small", "drq-small"]
+    assert [*CONFIGS] == [*NAMED, "small-plain", "int4-small", "int8-small", "int16-small", "drq-small"]
     with pytest.raises(ConfigError, match=rf"^configuration 'huge' is neither one of {', '.join(CONFIGS)} nor a \.toml file$"):
         load("huge")

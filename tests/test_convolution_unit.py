@@ -3,7 +3,7 @@
 import pytest
 
 from tests.sizes import DENSE
-from tests.units import everywhere, simulate
+from tests.units import everywhere, plain_digits, simulate
 
 
 @everywhere
@@ -14,6 +14,11 @@ def test_operand_buffer(simulator, config):
 @everywhere
 def test_convolution_unit(simulator, config):
     simulate("convolution_unit", simulator, config)
+
+
+@plain_digits
+def test_convolution_unit_without_a_flag(config):
+    simulate("convolution_unit", "icarus", config)
 
 
 @pytest.mark.parametrize("config", DENSE, ids=lambda c: c.name)

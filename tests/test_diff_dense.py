@@ -1,4 +1,4 @@
-"""``sdp diff`` on dense arrays: nothing of a right machine is called wrong, and the unit that is broken is named."""
+"""``sdp diff`` on other arrays: nothing of a right machine is called wrong, and the unit that is broken is named."""
 
 import argparse
 import dataclasses
@@ -20,9 +20,10 @@ from tests.test_diff import CASE, CONFIG, encode
 
 INT4 = dataclasses.replace(CONFIG, name="diff-int4", array="int4")
 INT8 = dataclasses.replace(CONFIG, name="diff-int8", array="int8")
+PLAIN = dataclasses.replace(CONFIG, name="diff-plain", array="sdp-plain")
 
 
-@pytest.mark.parametrize("config", [INT4, INT8], ids=lambda c: c.name)
+@pytest.mark.parametrize("config", [INT4, INT8, PLAIN], ids=lambda c: c.name)
 def test_no_signal_of_a_right_machine_is_called_wrong(config, tmp_path):
     """Random layers, a random code of each: everything that is expected of its tile, and every pulse of its loops, stands in the waves."""
     harness, seen = Harness(config, trace=True), set()
@@ -36,7 +37,7 @@ def test_no_signal_of_a_right_machine_is_called_wrong(config, tmp_path):
         harness.run([encode(config, layer.commands)], waves=(tmp_path / "w.vcd", 0, first, last))
         waves = Waves(tmp_path / "w.vcd", signals.wanted(config, place))
         assert signals.first_wrong(config, layer, place, waves, first, last, near) is None
-        assert not {name for name in waves.missing if name.endswith((".sums", ".drain", ".took"))}
+        assert not {name for name in waves.missing if name.endswith((".sums", ".drain", ".slots", ".digit" if config is PLAIN else ".took"))}
         expected = timeline.pulses(config, layer.layer, layer.start)
         window = layer.start - 5, min(expected[-1].cycle, layer.start + 3000)
         harness.run([encode(config, layer.commands)], waves=(tmp_path / "t.vcd", 0, *window))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from compiler import onnx_export, onnx_import, quantized
-from compiler.weights import alphabet
+from compiler.weights import INT4, ONE_DIGIT, PLAIN_DIGITS, TWO_DIGITS
 from examples.digits import data
 from finetune import networks
 from golden import output_stage, term_select
 from sdp.__main__ import main
-from sdp.config import NAMED
+from sdp.config import NAMED, VARIANTS
 from sim import flow
 from tests.test_onnx_export import IMAGES, everything, trained
 
@@ -149,11 +149,22 @@ def test_gradients_are_those_of_the_line_through_the_steps(torch):
 def test_weights_outside_of_their_range_are_let_go(torch):
     from finetune import ste
 
-    weights = torch.tensor([-40.0, -32.0, 9.4, 28.0, 31.0], requires_grad=True)
-    codes = ste.nearest(weights, alphabet(True))
-    assert codes.tolist() == [-32, -32, 8, 28, 28]
-    codes.sum().backward()
-    assert weights.grad.tolist() == [0, 1, 1, 1, 0]
+    for letters, expected, gradient in ((ONE_DIGIT, [-32, -32, 8, 28, 28], [0, 1, 1, 1, 0]), (INT4, [-8, -8, 7, 7, 7], [0, 0, 0, 0, 0])):
+        weights = torch.tensor([-40.0, -32.0, 9.4, 28.0, 31.0], requires_grad=True)
+        codes = ste.nearest(weights, letters)
+        assert codes.tolist() == expected
+        codes.sum().backward()
+        assert weights.grad.tolist() == gradient
+
+
+def test_weights_may_be_what_the_array_has(torch, start):
+    """Of the machine with plain digits; of a depthwise layer bytes there, too."""
+    from finetune.arithmetic import Terms
+
+    layers = {layer.name: layer for layer in start.layers}
+    for config, expected in ((CONFIG, (ONE_DIGIT, TWO_DIGITS)), (VARIANTS["small-plain"], (INT4, PLAIN_DIGITS))):
+        letters = Terms(config).letters
+        assert (letters(layers["side"]), letters(layers["stem"])) == expected and letters(layers["deep"]) is TWO_DIGITS
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from golden.machine import Machine
 from hw.accelerator import Accelerator
 from hw.verilog import export
-from sdp.config import BASELINES, NAMED, Config
+from sdp.config import BASELINES, NAMED, VARIANTS, Config
 from sdp.encoding import encode
 from sim.compare import differences
 from sim.fuzz import LAYERS_PER_PROGRAM, Fuzzer
@@ -19,12 +19,13 @@ TINY = NAMED["tiny"]
 EIGHT = Config(name="eight", group=4, lanes=2, rows=4, columns=2, ports=2, outputs=1, reduction=1152, activation_words=256, weight_words=96, scale_words=16,
                scale_bits=12, log_layers=4)
 """Eight selectors: what counts their terms came out negative where the C++ compiler vectorized it."""
-ODD = (*(dataclasses.replace(TINY, name=f"{array}-odd", array=array) for array in ("int4", "int8")),
+ODD = (*(dataclasses.replace(TINY, name=f"{array}-odd", array=array) for array in ("sdp-plain", "int4", "int8")),
        dataclasses.replace(TINY, name="drq-odd", array="drq", rows=7, ports=1, reduction=1536, weight_words=256))
 """Other arrays with sizes that are all different."""
 
 
-CASES = [(TINY, 300, 0), (NAMED["small"], 60, 5000), (EIGHT, 20, 0), *((config, 100, 0) for config in BASELINES.values()), *((config, 60, 0) for config in ODD)]
+CASES = [(TINY, 300, 0), (NAMED["small"], 60, 5000), (EIGHT, 20, 0),
+         *((config, 100, 0) for config in (VARIANTS | BASELINES).values()), *((config, 60, 0) for config in ODD)]
 
 
 @pytest.mark.parametrize("config, layers, seed", CASES, ids=lambda value: getattr(value, "name", value))

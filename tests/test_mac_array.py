@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from golden import mac_array
 from golden.mac_array import convolve, exact, windows
 from tests import reference
-from tests.units import everywhere, simulate
+from tests.units import everywhere, plain_digits, simulate
 
 
 @st.composite
@@ -106,3 +106,8 @@ def test_windows_is_a_view_in_documented_order():
 @everywhere
 def test_mac_array(simulator, config):
     simulate("mac_array", simulator, config)
+
+
+@plain_digits
+def test_mac_array_without_a_flag(config):
+    simulate("mac_array", "icarus", config)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sim.cocotb_runner import SimulationError
-from tests.sizes import DENSE, NARROW, UNIT, WIDE
+from tests.sizes import DENSE, NARROW, PLAIN, UNIT, WIDE
 from tests.units import simulate
 
 CLASSES = {"nibble_multiplier": "NibbleMultiplier", "processing_element": "ProcessingElement", "mac_array": "MacArray", "dense_array": "DenseArray",
@@ -35,6 +35,10 @@ MUTATIONS = [
     ("nibble_multiplier", "processing_element", "self.negative_term ^ self.digit.negative", "self.negative_term | self.digit.negative", UNIT),
     ("nibble_multiplier", "processing_element", "eight.eq(self.digit.negative & ", "eight.eq(0 & ", UNIT),
     ("term_select_4", "term_select", "(negatives & which).any()", "negatives.any()", UNIT),
+    ("nibble_multiplier", "processing_element", "Cat(by_flag, negative.replicate(4))", "Cat(by_flag, negative.replicate(3), 0)", PLAIN[0]),
+    ("nibble_multiplier", "processing_element", "eight.eq(self.digit.negative & ", "eight.eq(0 & ", PLAIN[0]),
+    ("processing_element", "processing_element", "product_shape(self.config).width + bits_for", "product_shape(self.config).width - 2 + bits_for", PLAIN[1]),
+    ("processing_element", "processing_element", "self.config.group, self.config.accumulator_bits", "self.config.group, self.config.accumulator_bits - 1", PLAIN[0]),
     ("processing_element", "processing_element", "return partial, still", "return partial, owed", UNIT),
     ("processing_element", "processing_element", "Mux(self.first, 0, sums[name])", "sums[name]", UNIT),
     ("processing_element", "processing_element", "with m.If(self.capture):", "with m.If(self.capture & ~self.shift):", UNIT),
@@ -119,7 +123,7 @@ def mutant(unit, file, old, new):
     if unit == "stream_memory":
         return lambda config: module.StreamMemory(width=config.weight_bits, depth=config.weight_words, beat=config.stream_bits, few=config.depthwise_beats)
     if unit == "nibble_multiplier":
-        return lambda config: module.NibbleMultiplier()
+        return module.NibbleMultiplier
     if file == "dense_unit":
         return module.DenseUnit
     if file == "output_lane":

@@ -13,7 +13,7 @@ from compiler.network import Conv, Network, NetworkError, Pool, identity
 from compiler.onnx_file import MODES
 from compiler.quantize import quantize
 from compiler.sensitivity import convolutions
-from sdp.config import NAMED
+from sdp.config import NAMED, VARIANTS
 from sim import flow
 from tests.onnx_models import runtime
 
@@ -133,3 +133,10 @@ def test_a_budget_that_the_configuration_does_not_have(path, tmp_path):
     onnx.save(model, tmp_path / "n.onnx")
     with pytest.raises(flow.FlowError, match="^network 'everything': 'side' was trained for a budget of 17, 'small' has 1 ... 16"):
         flow.choose(onnx_import.read(tmp_path / "n.onnx"), IMAGES, None, CONFIG, max_loss=1.0)
+
+
+def test_a_weight_that_the_array_does_not_have(path):
+    """Trained for digits with a flag: no rounding may take the place of the training."""
+    with pytest.raises(flow.FlowError, match=r"^network 'everything': '\w+' was trained with a weight of -?\d+, w[48] weights of 'small-plain' reach from "
+                                             r"-(8 to 7|128 to 119): use a configuration with the array that it was trained for$"):
+        flow.choose(onnx_import.read(path), IMAGES, None, VARIANTS["small-plain"], max_loss=1.0)

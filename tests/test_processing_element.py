@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.units import SIMULATORS, everywhere, simulate
+from tests.sizes import PLAIN
+from tests.units import SIMULATORS, everywhere, plain_digits, simulate
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
@@ -10,6 +11,15 @@ def test_nibble_multiplier(simulator):
     simulate("nibble_multiplier", simulator)
 
 
+def test_nibble_multiplier_without_a_flag():
+    simulate("nibble_multiplier", "icarus", PLAIN[0])
+
+
 @everywhere
 def test_processing_element(simulator, config):
     simulate("processing_element", simulator, config)
+
+
+@plain_digits
+def test_processing_element_without_a_flag(config):
+    simulate("processing_element", "icarus", config)

@@ -10,15 +10,16 @@ from compiler.calibration import RANGES, masked_scale
 from compiler.network import Conv, Network, Pool, identity
 from compiler.quantize import activation_scale, calibrate, fit_shift, nearest, quantize, weight_scales
 from compiler.quantized import Packing, logits, run
+from compiler.weights import INT4, ONE_DIGIT, PLAIN_DIGITS, TWO_DIGITS
 from examples.digits import data
 from golden import term_select
-from golden.weights import W4_VALUES
-from sdp.config import NAMED
+from golden.weights import W4_VALUES, allowed
+from sdp.config import NAMED, VARIANTS
 from sdp.program import Kind
 from tests import onnx_models, test_onnx_quantized
 
 DIGITS = Path(__file__).parents[1] / "examples/digits/digits.onnx"
-CONFIG = NAMED["small"]
+CONFIG, PLAIN = NAMED["small"], VARIANTS["small-plain"]
 
 
 @pytest.fixture(scope="module")
@@ -85,24 +86,26 @@ def test_executor_against_loops(w4):
 
 def test_weights_of_one_digit_are_the_nearest():
     values = np.random.default_rng(0).uniform(-40, 40, 2000)
-    found = nearest(values, True)
+    found = nearest(values, ONE_DIGIT)
     assert set(found.tolist()) <= set(W4_VALUES.tolist())
     np.testing.assert_array_equal(np.abs(found - values), np.abs(W4_VALUES[:, None] - values).min(axis=0))
 
 
-def test_weights_of_two_digits_use_the_range():
+@pytest.mark.parametrize("letters, most", [(TWO_DIGITS, 127), (PLAIN_DIGITS, 119)])
+def test_weights_of_two_digits_use_the_range(letters, most):
     weight = np.random.default_rng(0).normal(size=(6, 50))
-    codes = nearest(weight / weight_scales(weight, False)[:, None], False)
-    assert (np.abs(codes).max(axis=1) == 127).all()
+    codes = nearest(weight / weight_scales(weight, letters)[:, None], letters)
+    assert (np.abs(codes).max(axis=1) == most).all()
 
 
-def test_scale_of_one_digit_beats_the_peak():
+@pytest.mark.parametrize("letters, peak", [(ONE_DIGIT, 28), (INT4, 7)])
+def test_scale_of_one_digit_beats_the_peak(letters, peak):
     weight = np.random.default_rng(0).standard_t(3, size=(6, 300))
 
     def error(scale):
-        return np.square(weight - nearest(weight / scale[:, None], True) * scale[:, None]).sum(axis=1)
+        return np.square(weight - nearest(weight / scale[:, None], letters) * scale[:, None]).sum(axis=1)
 
-    assert (error(weight_scales(weight, True)) <= error(np.abs(weight).max(axis=1) / 28)).all()
+    assert (error(weight_scales(weight, letters)) <= error(np.abs(weight).max(axis=1) / peak)).all()
 
 
 @pytest.mark.parametrize("signed, limit", [(False, 255), (True, 127)])
@@ -175,6 +178,57 @@ def test_a_quantised_network_keeps_its_codes(tmp_path, seed):
         steps["s"] -= steps["c1"] + 2 * steps["c2"]
         for name, own in steps.items():
             assert own.max() <= 1 and (own > 0).mean() < 0.02, name
+
+
+def integers(name, source, codes, **more):
+    """A convolution whose weights came as integers."""
+    return Conv(name=name, input=source, weight=(codes * 0.01).astype(np.float32), bias=np.zeros(len(codes), dtype=np.float32),
+                weight_scale=np.full(len(codes), 0.01), **more)
+
+
+@pytest.mark.parametrize("config", [CONFIG, PLAIN], ids=lambda c: c.name)
+def test_integers_that_the_array_has_stay_and_others_are_rounded_like_float_weights(config):
+    """``a`` ends at 119 and has -128, ``b`` is depthwise, ``c`` reaches 120, which two digits without a flag do not."""
+    rng = np.random.default_rng(8)
+    codes = {name: rng.integers(low, high + 1, shape) for name, low, high, shape in (
+        ("a", -128, 119, (16, 16, 1, 1)), ("b", -128, 127, (16, 1, 3, 3)), ("c", -120, 120, (16, 16, 1, 1)))}
+    for name, extremes in (("a", (-128, 119)), ("b", (-128, 127)), ("c", (-120, 120))):
+        codes[name].flat[:2] = extremes
+    network = Network(name="n", input="x", input_shape=(5, 5, 16), nodes=(
+        integers("a", "x", codes["a"], relu=True), integers("b", "a", codes["b"], relu=True, depthwise=True, pad=(1,) * 4), integers("c", "b", codes["c"])))
+    images = rng.normal(size=(8, 5, 5, 16)).astype(np.float32)
+    quantized, real = quantize(calibrate(network, images), config), network.run(images)
+    a, b, c = quantized.layers
+    assert (a.weights == codes["a"].transpose(2, 3, 1, 0)).all() and (b.weights == codes["b"][:, 0].transpose(1, 2, 0)).all()
+    if config is PLAIN:
+        assert c.weights.max() == 119 and c.weight_scale[0] == pytest.approx(0.01 * 120 / 119, rel=1e-3)
+        assert np.abs(c.weights * c.weight_scale - codes["c"].transpose(2, 3, 1, 0) * 0.01).max() <= 0.501 * c.weight_scale.max()
+    else:
+        assert (c.weights == codes["c"].transpose(2, 3, 1, 0)).all()
+    found = run(quantized, quantized.encode(images), config.group)
+    for name in "abc":
+        assert np.abs(quantized.decode(found[name], name) - real[name]).mean() < 0.02 * np.abs(real[name]).max(), name
+    schedule.compile(quantized, config)
+
+
+@pytest.mark.parametrize("w4", [False, True])
+def test_all_weights_are_some_that_the_array_has(calibration, w4):
+    modes = {n.name: (PLAIN.group, w4) for n in calibration.network.nodes}
+    plain = quantize(calibration, PLAIN, modes)
+    for network in (plain, correction.correct(plain, calibration, PLAIN, weights="fitted")):
+        for layer in network.layers:
+            if layer.kind is Kind.CONV:
+                assert np.isin(layer.weights, allowed(PLAIN, w4)).all() and np.abs(layer.weights).max() >= (7 if w4 else 100)
+        schedule.compile(network, PLAIN)
+
+
+@pytest.mark.parametrize("config", [CONFIG, PLAIN], ids=lambda c: c.name)
+def test_depthwise_weights_use_all_of_a_byte(config):
+    weight = np.random.default_rng(1).normal(size=(9, 1, 3, 3)).astype(np.float32)
+    network = Network(name="n", input="x", input_shape=(6, 5, 9), nodes=(
+        Conv(name="a", input="x", weight=weight, bias=np.zeros(9, dtype=np.float32), pad=(1,) * 4, depthwise=True),))
+    calibration = calibrate(network, np.random.default_rng(2).normal(size=(8, 6, 5, 9)).astype(np.float32))
+    assert np.abs(quantize(calibration, config).layers[0].weights).max() == 127
 
 
 def test_depthwise_clip_and_addition():

@@ -10,9 +10,9 @@ from compiler.calibration import calibrate
 from compiler.network import Conv, Network
 from compiler.quantize import quantize
 from compiler.quantized import run
-from compiler.weights import nearest, weight_scales
-from golden.weights import W4_VALUES
-from sdp.config import NAMED
+from compiler.weights import ONE_DIGIT, alphabet, nearest, weight_scales
+from golden.weights import allowed
+from sdp.config import NAMED, VARIANTS
 
 CONFIG = NAMED["small"]
 
@@ -37,24 +37,26 @@ def test_solve_keeps_weights_without_data():
     np.testing.assert_allclose(rounding.solve(inputs, np.zeros((10, 2)), weight, rounding.hessian_of(inputs), 0.1), weight)
 
 
+@pytest.mark.parametrize("config", [CONFIG, VARIANTS["small-plain"]], ids=lambda c: c.name)
 @pytest.mark.parametrize("w4", [False, True])
-def test_feedback_beats_the_nearest(data, w4):
+def test_feedback_beats_the_nearest(data, config, w4):
     inputs, weight = data
-    hessian, scale = rounding.hessian_of(inputs), weight_scales(weight.T, w4)
+    letters = alphabet(config, w4)
+    hessian, scale = rounding.hessian_of(inputs), weight_scales(weight.T, letters)
 
     def error(codes):
         off = codes * scale - weight
         return float((off * (hessian @ off)).sum())
 
-    codes = rounding.feedback(weight, hessian, scale, w4)
-    assert error(codes) < 0.8 * error(nearest(weight / scale, w4))
-    assert set(codes.ravel().tolist()) <= (set(W4_VALUES.tolist()) if w4 else set(range(-127, 128)))
+    codes = rounding.feedback(weight, hessian, scale, letters)
+    assert error(codes) < 0.8 * error(nearest(weight / scale, letters))
+    assert np.isin(codes, allowed(config, w4)).all()
 
 
 def test_feedback_without_correlation_is_the_nearest(data):
     weight = data[1]
-    scale = weight_scales(weight.T, True)
-    np.testing.assert_array_equal(rounding.feedback(weight, np.eye(24), scale, True), nearest(weight / scale, True))
+    scale = weight_scales(weight.T, ONE_DIGIT)
+    np.testing.assert_array_equal(rounding.feedback(weight, np.eye(24), scale, ONE_DIGIT), nearest(weight / scale, ONE_DIGIT))
 
 
 @pytest.fixture

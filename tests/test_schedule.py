@@ -15,7 +15,7 @@ from compiler.quantized import run
 from golden.machine import Machine
 from golden.weights import W4_VALUES, unpack
 from sdp import encoding
-from sdp.config import NAMED
+from sdp.config import NAMED, VARIANTS
 from sdp.program import Layer, Load, Opcode
 
 DIGITS = Path(__file__).parents[1] / "examples/digits/digits.onnx"
@@ -179,7 +179,7 @@ def quantize_w8(network, config):
 def test_digits_on_every_configuration():
     network = onnx_import.read(DIGITS)
     images = np.random.default_rng(0).integers(0, 17, (4, 8, 8, 1)) / 16
-    for config in NAMED.values():
+    for config in (NAMED | VARIANTS).values():
         for budget, w4 in ((2 * config.group, False), (3, True)):
             result = quantize(calibrate(network, images), config, {node.name: (budget, w4) for node in network.nodes})
             compiled = assert_machine_agrees(result, result.encode(images), config)

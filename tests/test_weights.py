@@ -1,5 +1,6 @@
 """Digits: every weight of both modes is exact, and memory words keep them."""
 
+import itertools
 import re
 
 import numpy as np
@@ -24,10 +25,10 @@ from golden.weights import (
     unpack_slots,
     weights_of,
 )
-from sdp.config import BASELINES, NAMED
-from tests.sizes import ALL, DENSE
+from sdp.config import BASELINES, CONFIGS, NAMED, VARIANTS
+from tests.sizes import ALL, DENSE, PLAIN
 
-CONFIGS = [*NAMED.values(), *ALL]
+DIGITS = [*NAMED.values(), *VARIANTS.values(), *ALL, *PLAIN]
 
 
 def test_digit_value_of_all_digits():
@@ -76,33 +77,33 @@ def test_no_weights_split():
     assert split_w8(np.zeros((0, 3)))[0].shape == (0, 3)
 
 
-@given(st.sampled_from(CONFIGS), st.integers(1, 3), st.integers(0, 2**32))
+@given(st.sampled_from(DIGITS), st.integers(1, 3), st.integers(0, 2**32))
 def test_unpack_is_the_inverse_of_pack(config, words, seed):
     rng = np.random.default_rng(seed)
-    high, low = (rng.choice(W4_VALUES, (words, config.columns, config.word)) for _ in range(2))
+    high, low = (rng.choice(allowed(config, True), (words, config.columns, config.word)) for _ in range(2))
     memory = pack(config, high, low)
     assert memory.dtype == np.uint8 and memory.shape == (words, config.weight_beats * config.word)
     for expected, actual in zip((high, low), unpack(config, memory)):
         assert actual.shape == expected.shape and (actual == expected).all()
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
+@pytest.mark.parametrize("config", DIGITS, ids=lambda c: c.name)
 def test_place_of_every_slot(config):
-    """Slot s of column c lies at bit (c * word + s) * 10, low digit below, flag above sign above magnitude, the rest is zero."""
-    rng = np.random.default_rng(1)
-    high, low = (rng.choice(W4_VALUES, (2, config.columns, config.word)) for _ in range(2))
+    """Slot s of column c lies at bit (c * word + s) * 10 or, without flags, 8: low digit below, flag above sign above magnitude, the rest is zero."""
+    width, rng = 5 if config.array == "sdp" else 4, np.random.default_rng(1)
+    high, low = (rng.choice(allowed(config, True), (2, config.columns, config.word)) for _ in range(2))
     for word, memory in enumerate(pack(config, high, low)):
         whole = int.from_bytes(memory.tobytes(), "little")
         for column in range(config.columns):
             for slot in range(config.word):
-                bits = whole >> (column * config.word + slot) * 10 & 1023
-                for digit, value in ((bits & 31, low), (bits >> 5, high)):
+                bits = whole >> (column * config.word + slot) * 2 * width & (1 << 2 * width) - 1
+                for digit, value in ((bits & (1 << width) - 1, low), (bits >> width, high)):
                     nibble = -(digit % 8 or 8) if digit & 8 else digit % 8
                     assert nibble * (4 if digit & 16 else 1) == value[word, column, slot]
-        assert whole >> config.columns * config.word * 10 == 0
+        assert whole >> config.columns * config.word * 2 * width == 0
 
 
-EVERY = [*CONFIGS, *BASELINES.values(), *DENSE]
+EVERY = [*DIGITS, *BASELINES.values(), *DENSE]
 
 
 @given(st.sampled_from([(c, w4) for c in EVERY for w4 in c.array_kind.modes]), st.integers(1, 3), st.integers(0, 2**32))
@@ -137,6 +138,25 @@ def test_every_slot_of_a_byte_decodes():
     assert low.tolist() == [(b & 15) - 16 if b & 8 else b & 15 for b in range(256)] and high.min() == -8
 
 
+def test_every_weight_of_plain_digits():
+    """Every slot is a pair of digits of its own; w8 has all sums of 16 times one and another that a byte has, w4 each digit."""
+    config, form = VARIANTS["small-plain"], FORMATS["sdp-plain"]
+    pairs = list(itertools.product(range(-8, 8), range(-8, 8)))
+    assert allowed(config, False).tolist() == [value for value in sorted(16 * high + low for high, low in pairs) if value >= -128]
+    assert allowed(config, True).tolist() == list(range(-8, 8))
+    for w4 in (False, True):
+        high, low = form.decode(np.arange(256, dtype=np.uint16), w4)
+        assert sorted(zip(high.tolist(), low.tolist())) == pairs
+    high, low = np.array(pairs).T
+    assert [part.tolist() for part in form.decode(form.encode(high, low), True)] == [high.tolist(), low.tolist()]
+
+
+@pytest.mark.parametrize("value", [-32, -9, 8, 28])
+def test_values_beyond_a_nibble_are_refused_without_a_flag(value):
+    with pytest.raises(ValueError, match=rf"^no digit stands for \[{value}\]; allowed are \[-8, .*, 7\]$"):
+        FORMATS["sdp-plain"].encode(np.array([0]), np.array([value]))
+
+
 def test_every_pair_of_drq():
     config = BASELINES["drq-small"]
     values = allowed(config, False)
@@ -145,10 +165,11 @@ def test_every_pair_of_drq():
     assert (high == values[:, None]).all() and (low == values).all()
 
 
-@pytest.mark.parametrize("name, w4, weight, reach", [("small", True, 9, "-32 to 28"), ("int4-small", True, 8, "-8 to 7"), ("int8-small", False, 128, "-128 to 127"),
+@pytest.mark.parametrize("name, w4, weight, reach", [("small", True, 9, "-32 to 28"), ("small-plain", True, 12, "-8 to 7"), ("small-plain", False, 120, "-128 to 119"),
+                                                     ("int4-small", True, 8, "-8 to 7"), ("int8-small", False, 128, "-128 to 127"),
                                                      ("drq-small", False, 120, "-128 to 119")])
 def test_weights_that_an_array_does_not_have(name, w4, weight, reach):
-    config = (NAMED | BASELINES)[name]
+    config = CONFIGS[name]
     with pytest.raises(ValueError, match=rf"^weights \[{weight}\] are none of {'w4' if w4 else 'w8'}, which reach from {reach} on the {config.array} array$"):
         slots_of(config, np.full((1, config.block(w4), config.word), weight), w4)
 

@@ -29,11 +29,11 @@ from hw.term_select import TermSelector
 from hw.verilog import export
 from sim.build_cache import BUILD
 from sim.cocotb_runner import run
-from tests.sizes import ALL, UNIT
+from tests.sizes import ALL, PLAIN, UNIT
 
 GROUPS = (2, 4, 5, 8)
 UNITS = {
-    "nibble_multiplier": lambda config: NibbleMultiplier(),
+    "nibble_multiplier": NibbleMultiplier,
     **{f"term_select_{group}": lambda config, group=group: TermSelector(group=group) for group in GROUPS},
     "processing_element": ProcessingElement, "mac_array": MacArray, "dense_array": DenseArray, "operand_buffer": OperandBuffer, "convolution_unit": convolution_unit,
     "channel_unit": ChannelUnit, "output_stage": OutputStage, "drain": Drain, "controller": Controller, "decoder": CommandDecoder,
@@ -45,6 +45,9 @@ UNITS = {
 SIMULATORS = ("icarus", "verilator")
 everywhere = pytest.mark.parametrize("simulator, config", [pytest.param("icarus", c, id=f"icarus-{c.name}") for c in ALL] + [
     pytest.param("verilator", UNIT, id=f"verilator-{UNIT.name}")])
+
+plain_digits = pytest.mark.parametrize("config", PLAIN, ids=lambda c: c.name)
+"""The same sizes, of the array whose digits have no flag."""
 
 
 class Units(wiring.Component):
