@@ -52,14 +52,15 @@ class TermSelector(wiring.Component):
         m.d.comb += is_high.eq(Cat(held[i].high for i in range(self.group)).any())
         # From the highest bit down, those leave that lack a bit which another one has: what is left are the largest, the bits that some had are
         # their value, and the first of them is the term. Smaller than a tree of comparisons.
-        left, largest = Const(-1, self.group), []
+        left, largest = Const((1 << self.group) - 1, self.group), []
         for bit in reversed(range(4)):
-            having, some = Signal(self.group, name=f"having_{bit}"), Signal(name=f"some_{bit}")
-            m.d.comb += [having.eq(Cat(Mux(is_high, code.high[bit], code.low[bit]) for code in held) & left), some.eq(having.any())]
+            having, some, rest = Signal(self.group, name=f"having_{bit}"), Signal(name=f"some_{bit}"), Signal(self.group, name=f"left_{bit}")
+            m.d.comb += [having.eq(Cat(Mux(is_high, code.high[bit], code.low[bit]) for code in held) & left), some.eq(having.any()),
+                         rest.eq(Mux(some, having, left))]
             largest.insert(0, some)
-            left = Mux(some, having, left)
-        remaining, which = Signal(self.group), Signal(self.group)
-        m.d.comb += [remaining.eq(left), which.eq(Cat(remaining[i] & ~remaining[:i].any() for i in range(self.group)))]
+            left = rest
+        which = Signal(self.group)
+        m.d.comb += which.eq(Cat(left[i] & ~left[:i].any() for i in range(self.group)))
 
         negatives = Cat(held[i].negative for i in range(self.group))
         m.d.sync += [

@@ -25,8 +25,8 @@ WIDE8 = next(c for c in DENSE if c.name == "wide-int8")
 MUTATIONS = [
     ("nibble_multiplier", "processing_element", "Cat(negative.replicate(4), by_flag)", "Cat(negative.replicate(3), by_flag)", UNIT),
     ("nibble_multiplier", "processing_element", "Cat(negative.replicate(2), small)", "Cat(negative, small)", UNIT),
-    ("term_select_4", "term_select", "~remaining[:i].any()", "~remaining[i + 1:].any()", UNIT),
-    ("term_select_5", "term_select", "Mux(some, having, left)", "having", UNIT),
+    ("term_select_4", "term_select", "~left[:i].any()", "~left[i + 1:].any()", UNIT),
+    ("term_select_5", "term_select", "rest.eq(Mux(some, having, left))", "rest.eq(having)", UNIT),
     ("term_select_4", "term_select", "reversed(range(4))", "range(4)", UNIT),
     ("term_select_4", "term_select", "m.d.sync += held[i].low.eq(0)", "m.d.sync += held[i].low.eq(held[i].low)", UNIT),
     ("term_select_2", "term_select", "with m.If(self.load):", "with m.If(self.load & ~self.take):", UNIT),
