@@ -2,8 +2,8 @@
 
 import json
 
-from sdp.config import NAMED
 from synth import silicon
+from synth.silicon import SHOWN
 
 
 def area(total, unit="um2"):
@@ -32,7 +32,7 @@ def test_what_is_missing_is_named(tmp_path):
     put(tmp_path, "small", "area", area(2e6))
     missing = silicon.write(tmp_path, tmp_path / "silicon.md")
     text = (tmp_path / "silicon.md").read_text()
-    assert missing[: len(NAMED) - 1] == [f"make area CONFIG={name} LIBERTY=..." for name in NAMED if name != "small"] and "make sweep" in missing
+    assert missing[: len(SHOWN) - 1] == [f"make area CONFIG={name} LIBERTY=..." for name in SHOWN if name != "small"] and "make sweep" in missing
     assert text.count("Not measured in this state") == 6 and all(f"`{command}`" in text for command in missing)
 
 
