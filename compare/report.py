@@ -33,9 +33,9 @@ ASSUMPTIONS = """\
 * Weights that do not fit into a machine's weight memory are loaded again for every image; all machines have equally many bits. *All weights on the chip*
   is the energy without these loads: what is left when the size of that memory decides nothing.
 * Energy, published basis: 45 nm figures of other groups; an array costs its useful products times a published element, whatever method it is. Library basis:
-  our netlists, all gates with their delays on real layers; where a machine's netlist was not measured nothing is said. DRQ's array without what is inside of
-  its memories, whose bits cost what all memories' do: measured with none to all of the codes sensitive, energy per cycle the straight line through all of
-  these measurements (`compare/energy.py`) at each layer's share, times its exact cycles.
+  our netlists, all gates with their delays on real layers, mW while it runs at 100 MHz, DRAM included; where a machine's netlist was not measured nothing is
+  said. DRQ's array without what is inside of its memories, whose bits cost what all memories' do: measured with none to all of the codes sensitive, energy
+  per cycle the straight line through all of these measurements (`compare/energy.py`) at each layer's share, times its exact cycles.
 """
 
 

@@ -72,11 +72,12 @@ def test_energy():
     """No figure on the library's basis where the netlist was not measured; no row where there is no model."""
     reports = RESULTS["net"] | {"drq": method([point(1.0, 90.0) | {"energy": {"published": energies(15.0)["published"]}}], 0)}
     table = {row[0]: row[1:] for row in rows(energy_table.energy(reports, HARDWARE, "hindsight"))}
-    assert table["static INT4/INT8"] == ["11.00", "5.50-33.00", "2.20 / 2.20 / 2.20 / 2.20 / 2.20", "1.10", "1.12", "", ""]
-    assert table["DRQ"] == ["15.00", "7.50-45.00", "3.00 / 3.00 / 3.00 / 3.00 / 3.00", "1.50", "1.62", "", ""]
-    assert table["SDP"] == ["10.00", "5.00-30.00", "2.00 / 2.00 / 2.00 / 2.00 / 2.00", "1.00", "1.00", "4.0", "1.00"] and "OLAccel" not in table and len(table) == 4
+    assert table["static INT4/INT8"] == ["11.00", "5.50-33.00", "2.20 / 2.20 / 2.20 / 2.20 / 2.20", "1.10", "1.12", "", "", ""]
+    assert table["DRQ"] == ["15.00", "7.50-45.00", "3.00 / 3.00 / 3.00 / 3.00 / 3.00", "1.50", "1.62", "", "", ""]
+    assert table["SDP"] == ["10.00", "5.00-30.00", "2.00 / 2.00 / 2.00 / 2.00 / 2.00", "1.00", "1.00", "4.0", "1.00", "324"]
+    assert "OLAccel" not in table and len(table) == 4
     measured = HARDWARE | {"static": hardware(2000.0, power={})}
-    assert rows(energy_table.energy(reports, measured, "hindsight"))[2][-2:] == ["4.0", "1.00"]
+    assert rows(energy_table.energy(reports, measured, "hindsight"))[2][-3:] == ["4.0", "1.00", "324"]
 
 
 def test_where_it_loses():
@@ -113,7 +114,7 @@ def test_document():
 def test_what_was_trained():
     """One reading, what was not trained beside it and marked."""
     curve = [{"divergence": 0.25}, {"divergence": 0.125}]
-    point = {"ideal_on_test": 0.4, "built": 0.6, "energy": energies(9.0), "top1_before": 88.0, "top1": 89.25, "curve": curve, "seconds": 60}
+    point = {"ideal_on_test": 0.4, "built": 0.6, "cycles": 1000.0, "energy": energies(9.0), "top1_before": 88.0, "top1": 89.25, "curve": curve, "seconds": 60}
     trained = {"points": [point], "picked": {"hindsight": 0}, "top1_float": 90.0, "images": 1000, "settings": {"epochs": 5, "rate": 0.001}}
     beside = {**RESULTS["net"]["olaccel"], "untrained": True, "picked": {"hindsight": 1}}
     text = report.render(RESULTS | {"net-finetuned": {"sdp": trained, "olaccel": beside}}, HARDWARE, {}, {}, [], [])
