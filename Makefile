@@ -57,8 +57,8 @@ power: environment opensta ## power of the array on a real network, simulated ga
 sweep: environment ## the design space of GRID=sweep.toml: table, Pareto fronts, plots; goes on where it was stopped
 	@$(PYTHON) -m sdp sweep --grid $(GRID) $(if $(LIBERTY),--liberty $(LIBERTY))
 
-compare: environment ## SDP beside DRQ, OLAccel, Eyeriss and plain arrays: docs/comparison.md; with LIBERTY areas as well
-	@$(PYTHON) -m sdp compare $(if $(LIBERTY),--liberty $(LIBERTY))
+compare: environment ## SDP beside DRQ, OLAccel, Eyeriss and plain arrays: docs/comparison.md; with LIBERTY areas, with FINETUNE=1 trained networks as well
+	@$(PYTHON) -m sdp compare $(if $(LIBERTY),--liberty $(LIBERTY)) $(if $(FINETUNE),--finetune)
 
 silicon: environment ## docs/silicon.md from the reports of area, timing, power, fpga, sweep and energy
 	@$(PYTHON) -m synth.silicon
