@@ -55,8 +55,8 @@ def at(reports: dict[str, dict], method: str, picked: str) -> dict | None:
 
 
 def as_built(point: dict) -> float | None:
-    """Nibble cycles per multiplication of the hardware or of its model."""
-    return point.get("built") or point.get("modelled")
+    """Nibble cycles per multiplication of the hardware or, of OLAccel and Eyeriss, of its model."""
+    return point.get("built")
 
 
 def energy(point: dict) -> float | None:

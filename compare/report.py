@@ -63,7 +63,7 @@ def accuracy(reports: dict[str, dict], picked: str) -> str:
             continue
         point = report["points"][at]
         sdp = point if method == "sdp" else sdp
-        built = point.get("built") or point.get("modelled")
+        built = point.get("built")
         rows.append([label(method, report), f"{point['top1']:.2f}", f"{report['top1_float'] - point['top1']:.2f}", f"{point['ideal_on_test']:.3f}",
                      f"{built:.3f}" if built else "", f"{min(1, point['ideal_on_test'] / built):.0%}" if built else "",
                      f"{point['cycles']:,.0f}" if "cycles" in point else "", relative(sdp["ideal_on_test"], point["ideal_on_test"]) if sdp else "",
@@ -80,7 +80,7 @@ def equal_area(reports: dict[str, dict], hardware: dict[str, Hardware], picked: 
         if at is None or method not in hardware:
             continue
         point, um2 = report["points"][at], hardware[method].per_multiplier
-        mine = {"ideal": point["ideal_on_test"] * um2, "built": point.get("built", point.get("modelled")) * um2}
+        mine = {"ideal": point["ideal_on_test"] * um2, "built": point["built"] * um2}
         ours = mine if method == "sdp" else ours
         rows.append([label(method, report), f"{um2:,.0f}", *(relative(ours["built"], mine[kind]) if ours else "" for kind in ("ideal", "built"))])
         if method == "static" and ours and (dense := hardware["sdp"].dense):

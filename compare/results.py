@@ -48,7 +48,7 @@ def _taken(case: cases.Case, method: str, fitted: Fitted, at: int, power: dict |
     """Cycles and energy of a point on what was built."""
     network, arithmetic, images = fitted.points[at].network, fitted.arithmetic, case.test.images[: built.IMAGES]
     if method == "olaccel":
-        return {"modelled": _olaccel(arithmetic, network, images),
+        return {"built": _olaccel(arithmetic, network, images),
                 "energy": energy_models.of_olaccel(arithmetic, network, images, CONFIGS[built.MACHINES["sdp"]])}
     config = built.machine(method, arithmetic.config)
     made = built.build(arithmetic, network, config, images)

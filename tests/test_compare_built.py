@@ -104,18 +104,23 @@ def test_input_without_a_producer(digits):
         built.compiled_for(network, built.machine("drq"))
 
 
-@pytest.mark.parametrize("modes", [{}, {"block1_b": (4, 4)}, {"block2_b": (4, 4), "block1_b": (8, 4)}, {"block1_b": (4, 8)}])
-def test_static_on_the_golden_machine(digits, modes):
-    config, images = built.machine("static"), digits[1]
-    arithmetic = static.Static(config)
-    network = arithmetic.network(digits[0], modes)
-    assert not any(getattr(layer, "drop", 0) for layer in network.layers)
+def codes_and_cycles(arithmetic, network, config, images):
+    """The golden machine has the codes of the integer model and takes the cycles that are said."""
     compiled, program = programs_of(network, config, network.encode(images))
     machine = Machine(config, images=IMAGES)
     machine.run(compiled.setup())
     result, last = machine.run(program), network.layers[-1].name
     assert np.array_equal(compiled.unpack(result.outputs)[last], arithmetic.run(network, images)[last])
     assert built.build(arithmetic, network, config, images).total == result.busy
+
+
+@pytest.mark.parametrize("modes", [{}, {"block1_b": (4, 4)}, {"block2_b": (4, 4), "block1_b": (8, 4)}, {"block1_b": (4, 8)}])
+def test_static_on_the_golden_machine(digits, modes):
+    config, images = built.machine("static"), digits[1]
+    arithmetic = static.Static(config)
+    network = arithmetic.network(digits[0], modes)
+    assert not any(getattr(layer, "drop", 0) for layer in network.layers)
+    codes_and_cycles(arithmetic, network, config, images)
 
 
 @pytest.mark.parametrize("name", ["small", "small-plain"])
@@ -124,12 +129,7 @@ def test_sdp_on_the_golden_machine(digits, name):
     config, images = built.machine("sdp", CONFIGS[name]), digits[1]
     arithmetic = Sdp(config)
     network = arithmetic.network(digits[0], {"block1_a": (3, True), "block1_b": (5, False)})
-    compiled, program = programs_of(network, config, network.encode(images))
-    machine = Machine(config, images=IMAGES)
-    machine.run(compiled.setup())
-    result, last = machine.run(program), network.layers[-1].name
-    assert np.array_equal(compiled.unpack(result.outputs)[last], arithmetic.run(network, images)[last])
-    assert built.build(arithmetic, network, config, images).total == result.busy
+    codes_and_cycles(arithmetic, network, config, images)
 
 
 def test_bits_cost_cycles(digits):
@@ -168,15 +168,16 @@ def test_energy_without_loads(digits):
     network, constants = arithmetic.network(digits[0], {}), Constants("published")
     products = energy.products(arithmetic, network, images)
     saved = {}
-    for words in (3200, 160):
-        config = dataclasses.replace(built.machine("int8"), weight_words=words)
+    for words, scales in ((3200, 512), (160, 8)):
+        config = dataclasses.replace(built.machine("int8"), weight_words=words, scale_words=scales)
         made = built.build(arithmetic, network, config, images)
         found = energy.inference(made, products, None)["published"]
         saved[words] = found["total"]["value"] - found["resident"]
         loads = {opcode: [c.data for p in made.programs for c in p if getattr(c, "opcode", None) is opcode] for opcode in (Opcode.LOAD_WEIGHTS, Opcode.LOAD_SCALES)}
         bits = {opcode: 8 * sum(data.size for data in found) for opcode, found in loads.items()}
         commands = config.stream_bits * sum(map(len, loads.values()))
+        assert all(loads.values()) == (words == 160)
         wanted = (commands + sum(bits.values())) * constants.dram().value + bits[Opcode.LOAD_WEIGHTS] * constants.sram(words, "write").value \
-            + bits[Opcode.LOAD_SCALES] * constants.sram(config.scale_words, "write").value
+            + config.scale_word_bits * sum(map(len, loads[Opcode.LOAD_SCALES])) * constants.sram(config.scale_words, "write").value
         assert saved[words] * 1e6 == pytest.approx(wanted)
     assert saved[3200] == 0 and saved[160] > 0.1

@@ -27,7 +27,7 @@ def network():
     """DRQ 1 + 3f at f = 1/3 (chosen) and 0.07, OLAccel 0.8, SDP 0.5, Eyeriss 16; as built 3, 1.4, 1, 0.6 and 40; 28, 21, 40, 14 and 100 uJ."""
     return {"sdp": method(point(0.5, 89.5, 0.6, 14.0)), "drq": method(point(2.0, 89.6, 3.0, 28.0), point(1.21, 89.1, 1.4, 21.0), hindsight=1),
             "int8": method(point(4.0, 90.0, 4.1, 50.0)),
-            "olaccel": method(point(0.8, 89.5) | {"modelled": 1.0, "energy": point(1, 1, 1, 40.0)["energy"]}), "eyeriss": eyeriss()}
+            "olaccel": method(point(0.8, 89.5) | {"built": 1.0, "energy": point(1, 1, 1, 40.0)["energy"]}), "eyeriss": eyeriss()}
 
 
 HARDWARE = {name: Hardware("x", 100, 100 * um2, 1e6, 0, None, None) for name, um2 in (("drq", 6400.0), ("eyeriss", 4000.0))}

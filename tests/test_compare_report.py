@@ -63,7 +63,7 @@ def test_tables():
     table = {row[0]: row[1:] for row in rows(report.equal_area(reports, HARDWARE, "hindsight"))}
     assert table["static INT4/INT8"] == ["2,000", "1.11", "1.33"] and "OLAccel" not in table and len(table) == 3
     dense = HARDWARE | {"sdp": dataclasses.replace(HARDWARE["sdp"], dense=1500.0), "olaccel": hardware(4000.0)}
-    table = {row[0]: row[1:] for row in rows(report.equal_area({**reports, "olaccel": method([point(0.5, 90.0) | {"modelled": 0.7}], 0)}, dense, "hindsight"))}
+    table = {row[0]: row[1:] for row in rows(report.equal_area({**reports, "olaccel": method([point(0.5, 90.0) | {"built": 0.7}], 0)}, dense, "hindsight"))}
     assert table["the same, if a plain INT4 array could run its 8-bit layers in as many cycles"] == ["1,500", "0.83", "1.00"]
     assert table["OLAccel"] == ["4,000", "1.11", "1.56"]
 
@@ -182,6 +182,16 @@ def test_no_meter_for_16_bits(tmp_path):
     put(tmp_path, "int16-small", "area", area(2e6))
     found, missing = machines(tmp_path, {"int16": "int16-small"})
     assert found["int16"].per_multiplier == 1e6 / 256 and missing == []
+
+
+def test_training_comes_with_the_asking(tmp_path, monkeypatch):
+    """Of the networks that have images for it; where it fails nothing is written."""
+    asked = []
+    monkeypatch.setattr("compare.training.main", lambda options: asked.append(options) or 7)
+    monkeypatch.setattr("compare.cases.names", lambda: ["digits", "resnet8_mlperftiny", "dscnn_speech_commands"])
+    args = argparse.Namespace(only="", images=None, joined=True, finetune=True, liberty=None, out=tmp_path, document=tmp_path / "c.md")
+    assert main(args) == 7 and not args.document.exists()
+    assert asked == [["--network", "resnet8_mlperftiny", "--out", str(tmp_path / "compare")]]
 
 
 def test_nothing_to_join(tmp_path):

@@ -108,8 +108,10 @@ def test_the_cheapest_points_are_trained(torch, tmp_path):
         assert len(entry["curve"]) == 2 and 1 <= entry["ideal"] <= 4
     # Cut after the first: the rest follows, and is the same.
     del stored.fitted.points[1:], stored.fitted.effort["points"][1:]
+    stored.fitted.effort["points"][0]["seconds"] = "kept"
     store.write(tmp_path / "b", METHODS["static"], stored, {})
     again = json.loads(of_method(course, "static", source, tmp_path / "b", console).read_text())
+    assert [entry["seconds"] == "kept" for entry in again["points"]] == [True, False]
     for entry in (*report["points"], *again["points"]):
         del entry["seconds"]
     assert again == report

@@ -205,6 +205,32 @@ def test_the_same_bytes_again_also_after_an_interruption(finished, files, tmp_pa
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
 
 
+@pytest.mark.parametrize("average", [0.0, 0.6])
+def test_what_comes_out_is_the_mean_of_the_last_parameters(torch, start, tmp_path, average):
+    from finetune.model import Model
+    from finetune.train import Held, Settings, train
+
+    model, seen = Model(start, CONFIG), []
+
+    def keep(done, total):
+        seen.append([parameter.detach().clone() for parameter in model.parameters()])
+
+    images, labels = np.tile(IMAGES, (3, 1, 1, 1)), np.zeros(3 * len(IMAGES), dtype=np.int64)
+
+    def teacher(images):
+        return np.ones((len(images), model.logits(images).shape[1]), dtype=np.float32)
+
+    held = Held(np.concatenate([IMAGES, IMAGES]), labels[: len(IMAGES)], teacher(np.concatenate([IMAGES, IMAGES])))
+    train(model, images, labels, teacher, held, Settings(epochs=2, batch=6, rate=0.05, average=average, augment=False), tmp_path / "c.pt", progress=keep)
+    mean = seen[0]
+    for n, parameters in enumerate(seen[1:], start=2):
+        decay = min(average, 1 - 1 / n)
+        mean = [decay * old + (1 - decay) * new for old, new in zip(mean, parameters)]
+    found = [parameter.detach() for parameter in model.parameters()]
+    torch.testing.assert_close(found, mean)
+    assert all(map(torch.equal, found, seen[-1])) == (average == 0)
+
+
 def test_modes_from_a_file(torch, files, tmp_path):
     (tmp_path / "modes.json").write_text('{"block1_a": [3, true], "block1_b": [5, false]}')
     assert main(command(files, tmp_path, "--modes", str(tmp_path / "modes.json"), "--epochs", "1", "--hold", "100")) == 0

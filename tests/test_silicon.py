@@ -33,6 +33,7 @@ def test_what_is_missing_is_named(tmp_path):
     missing = silicon.write(tmp_path, tmp_path / "silicon.md")
     text = (tmp_path / "silicon.md").read_text()
     assert missing[: len(SHOWN) - 1] == [f"make area CONFIG={name} LIBERTY=..." for name in SHOWN if name != "small"] and "make sweep" in missing
+    assert "make timing CONFIG=small-plain LIBERTY=..." in missing
     assert text.count("Not measured in this state") == 6 and all(f"`{command}`" in text for command in missing)
 
 
