@@ -14,6 +14,7 @@ DOCUMENT = Path("docs") / "comparison.md"
 ASSUMPTIONS = """\
 * Every method chooses its modes per layer by the same search, from the same calibration images, with the same passes before and after it; its own page says
   what it is allowed (`compare/*.py`, first lines). Test images report, they choose nothing; *hindsight* rows are the exception, for all methods alike.
+* SDP: weights of one digit are four bits and a sign, so five bits in memory, in traffic and in the array's area; static INT4 has four in two's complement.
 * DRQ: masks per region and channel [A]; weights as signed digits, so that their top nibble is rounded [A, generous]; thresholds per layer [A, generous; one
   per network in the paper]. *Ideal* is 1 + 3f products per multiplication and no stall; *as built* is `hw/drq_array.py` in our shell, cycle for cycle.
   Masks that do not fit its mask memory (regions of one pixel) are not charged [generous].

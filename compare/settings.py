@@ -6,8 +6,8 @@ from compare.names import NAMES
 from synth.silicon import table
 
 LEGEND = """\
-Layers by mode, *mode: layers*. SDP: terms per group, bits of weights. Static arrays: bits of codes x bits of weights. DRQ: threshold, *all*: everything in
-8 bits. OLAccel: per cent of outliers among codes / weights, *8 bit*: ordinary ones.
+Layers by mode, *mode: layers*. SDP: terms per group, weights of one digit (w4) or two (w8). Static arrays: bits of codes x bits of weights. DRQ: threshold,
+*all*: everything in 8 bits. OLAccel: per cent of outliers among codes / weights, *8 bit*: ordinary ones.
 """
 
 

@@ -33,14 +33,14 @@ class Alphabet:
 
 FITTED = (0.75, 0.82, 0.9, 0.96, 1.0, 1.06, 1.14, 1.25)
 TWO_DIGITS = Alphabet(np.arange(-127, 128), np.array([127.0]), (1.0, 0.93))
-ONE_DIGIT = Alphabet(W4_VALUES, np.linspace(7, 40, 67), FITTED)
+ONE_DIGIT = Alphabet(W4_VALUES, np.linspace(12, 45, 67), FITTED)
 INT4 = Alphabet(NIBBLES, np.linspace(6, 24, 67), FITTED)
 PLAIN_DIGITS = Alphabet(np.arange(-119, 120), np.array([119.0]), (1.0, 0.93))
-"""Two digits without a flag."""
+"""Two digits of four bits."""
 
 
 def alphabet(config: Config, w4: bool, depthwise: bool = False) -> Alphabet:
-    """Of weights of two digits or of one, with the flag unless ``config`` has plain digits; those of depthwise convolutions are bytes on every array."""
+    """Of weights of two digits or of one, as wide as ``config`` has them; those of depthwise convolutions are bytes on every array."""
     if config.array == "sdp-plain" and not depthwise:
         return INT4 if w4 else PLAIN_DIGITS
     return ONE_DIGIT if w4 else TWO_DIGITS

@@ -1,10 +1,9 @@
 """Weights as memory words. A slot is what a column has for one code of a word; it holds two parts (high, low), by array:
 
-* ``sdp``, 10 bits: digits, that is a nibble ``n``, -8 ... 7, and a flag ``f``, worth ``n * 4**f``. ``w8`` adds them, ``16 * high + low``, for one
-  output channel; ``w4`` uses each as a whole weight of its own output channel. Both digits are signed and mean the same in both modes, so the
-  processing element has no precision mode; 8, out of a nibble's reach, is twice four with the flag. A nibble is stored as sign and
-  magnitude, which take one bit less to multiply than two's complement; a sign without a magnitude is -8.
-* ``sdp-plain``, 8 bits: the same without flags. Both digits reach no further than 7, so that ``w8`` ends at 119.
+* ``sdp``, 10 bits: digits of five bits, -15 ... 15. ``w8`` adds them, ``16 * high + low``, for one output channel; ``w4`` uses each as a whole
+  weight of its own output channel. Both digits are signed and mean the same in both modes, so the processing element has no precision mode.
+  A digit is stored as sign and magnitude, which take one bit less to multiply than two's complement.
+* ``sdp-plain``, 8 bits: digits of four bits, -8 ... 7; a sign without a magnitude is -8. Both reach no further than 7, so that ``w8`` ends at 119.
 * ``int4``, ``int8``, ``int16``, 8 bits: the two nibbles of a byte in two's complement, so that the low one is unsigned; in ``w4`` each is a weight
   of its own output channel in two's complement.
 * ``drq``, 16 bits: the weights of two output channels, each a byte of two nibbles as sign and magnitude, worth ``16 * high + low``.
@@ -17,17 +16,14 @@ import numpy as np
 from sdp.arrays import ARRAYS
 from sdp.config import Config
 
-
-def digit_value(nibble: np.ndarray, flag: np.ndarray) -> np.ndarray:
-    return nibble.astype(np.int16) << 2 * flag.astype(np.int16)
-
-
-W4_VALUES = np.unique([n << 2 * f for n in range(-8, 8) for f in (0, 1)])
-"""Every weight that one digit with a flag can stand for, ascending: -32 ... 28."""
+W4_VALUES = np.arange(-15, 16)
+"""Every weight that one digit of five bits can stand for."""
 NIBBLES = np.arange(-8, 8)
-"""The same without a flag."""
+"""One of four bits."""
 BYTES = np.arange(-128, 128)
 """Weights of depthwise convolutions, on all arrays."""
+DIGITS = {4: NIBBLES, 5: W4_VALUES}
+"""Values of a digit by its bits."""
 
 
 def split_w8(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,21 +35,19 @@ def split_w8(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return high, weights - (high << 4)
 
 
-def encode_digit(values: np.ndarray, flagged: bool = True) -> np.ndarray:
-    """Digit values to their 5 bits: flag, sign, magnitude. A value that both flags reach is stored with flag 0; 4 bits if digits have no flag."""
-    values, reached = values.astype(np.int16), W4_VALUES if flagged else NIBBLES
+def encode_digit(values: np.ndarray, bits: int) -> np.ndarray:
+    """Digit values to their ``bits``, 4 or 5: a sign above the magnitude."""
+    values, reached = values.astype(np.int16), DIGITS[bits]
     strange = ~np.isin(values, reached)
     if strange.any():
-        raise ValueError(f"no digit stands for {values[strange][:5].tolist()}; allowed are {reached.tolist()}")
-    flag = (values < -8) | (values > 7)
-    nibble = np.where(flag, values >> 2, values)
-    return (np.abs(nibble) & 7 | (values < 0) << 3 | flag << 4).astype(np.uint8)
+        raise ValueError(f"no digit stands for {values[strange][:5].tolist()}; allowed are {reached.min()} ... {reached.max()}")
+    return (np.abs(values) & (1 << bits - 1) - 1 | (values < 0) << bits - 1).astype(np.uint8)
 
 
-def decode_digit(bits: np.ndarray) -> np.ndarray:
-    """4 or 5 bits to the value of the digit, int16."""
-    magnitude, negative = (bits & 7).astype(np.int16), bits & 8 > 0
-    return digit_value(np.where(negative, -np.where(magnitude, magnitude, 8), magnitude), bits >> 4 & 1)
+def decode_digit(coded: np.ndarray, bits: int) -> np.ndarray:
+    """``bits`` to the value of the digit, int16; those above are not looked at."""
+    magnitude, negative = (coded & (1 << bits - 1) - 1).astype(np.int16), coded >> bits - 1 & 1
+    return np.where(negative, -np.where(magnitude, magnitude, 8 if bits == 4 else 0), magnitude).astype(np.int16)
 
 
 def nibble_value(bits: np.ndarray) -> np.ndarray:
@@ -65,17 +59,13 @@ def nibble_value(bits: np.ndarray) -> np.ndarray:
 class Digits:
     """Slots of ``sdp`` and ``sdp-plain``."""
 
-    flag: bool
+    byte_shift: int
+    """Bits of a digit: from the upper nibble's place in a byte of a depthwise convolution to that in its slot, too."""
 
     @property
     def values(self) -> tuple[np.ndarray, np.ndarray]:
         """Weights that there are in (w8, w4)."""
-        return (BYTES, W4_VALUES) if self.flag else (np.arange(-128, 120), NIBBLES)
-
-    @property
-    def byte_shift(self) -> int:
-        """Bits of a digit: from the upper nibble's place in a byte of a depthwise convolution to that in its slot, too."""
-        return 4 + self.flag
+        return BYTES if self.byte_shift == 5 else np.arange(-128, 120), DIGITS[self.byte_shift]
 
     def split(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """8-bit weights of one output channel per column as (high, low)."""
@@ -83,12 +73,12 @@ class Digits:
 
     def encode(self, high: np.ndarray, low: np.ndarray) -> np.ndarray:
         """Parts to slots, uint16."""
-        low, high = (encode_digit(digit, self.flag).astype(np.uint16) for digit in (low, high))
+        low, high = (encode_digit(digit, self.byte_shift).astype(np.uint16) for digit in (low, high))
         return low | high << self.byte_shift
 
     def decode(self, slots: np.ndarray, w4: bool) -> tuple[np.ndarray, np.ndarray]:
         """Slots to values of their parts (high, low), int16."""
-        return decode_digit(slots >> self.byte_shift), decode_digit(slots & (1 << self.byte_shift) - 1)
+        return decode_digit(slots >> self.byte_shift, self.byte_shift), decode_digit(slots, self.byte_shift)
 
 
 @dataclass(frozen=True)
@@ -117,16 +107,16 @@ class Pairs:
     byte_shift = 4
 
     def encode(self, high: np.ndarray, low: np.ndarray) -> np.ndarray:
-        high, low = ((encode_digit(digit[0]) << 4 | encode_digit(digit[1])).astype(np.uint16) for digit in (split_w8(w) for w in (high, low)))
+        high, low = ((encode_digit(digit[0], 4) << 4 | encode_digit(digit[1], 4)).astype(np.uint16) for digit in (split_w8(w) for w in (high, low)))
         return high << 8 | low
 
     def decode(self, slots: np.ndarray, w4: bool) -> tuple[np.ndarray, np.ndarray]:
-        high, low = (16 * decode_digit(byte >> 4 & 15) + decode_digit(byte & 15) for byte in (slots >> 8, slots))
+        high, low = (16 * decode_digit(byte >> 4, 4) + decode_digit(byte, 4) for byte in (slots >> 8, slots))
         return high, low
 
 
 _BYTES = Bytes()
-FORMATS = {**{name: Digits(array.flag) for name, array in ARRAYS.items() if array.terms}, "int4": _BYTES, "int8": _BYTES, "int16": _BYTES, "drq": Pairs()}
+FORMATS = {**{name: Digits(array.digit_bits) for name, array in ARRAYS.items() if array.terms}, "int4": _BYTES, "int8": _BYTES, "int16": _BYTES, "drq": Pairs()}
 
 
 def allowed(config: Config, w4: bool) -> np.ndarray:

@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from hw.controller import beat_layout, step_layout
+from hw.multiply import times
 from hw.types import layer_layout, word_layout
 from sdp.config import Config
 from sdp.program import Kind
@@ -59,7 +60,7 @@ class DenseElement(wiring.Component):
             base = Signal(signed(dense_accumulator_bits(self.config)), name=f"base_{channel}")
             m.d.comb += base.eq(Mux(self.first, 0, sums[channel]))
             # Left in one expression: Yosys compresses all partial products in one tree, which is smaller than a multiplier for each.
-            m.d.sync += sums[channel].eq(base + sum(self.codes[lane] * self.weights[lane][channel] for lane in range(self.config.lanes)))
+            m.d.sync += sums[channel].eq(base + sum(times(self.codes[lane], self.weights[lane][channel]) for lane in range(self.config.lanes)))
         with m.If(self.capture):
             m.d.sync += drain.eq(sums)
         with m.Elif(self.shift):

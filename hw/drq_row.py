@@ -4,6 +4,7 @@ from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.multiply import times
 from hw.processing_element import add
 from hw.types import Code
 from sdp.config import Config
@@ -51,7 +52,7 @@ class DrqMultiplier(wiring.Component):
         m.d.comb += [
             negative.eq(self.negative_code ^ self.digit.negative),
             eight.eq(self.digit.negative & ~self.digit.magnitude.any()),
-            small.eq((self.magnitude * self.digit.magnitude | (self.magnitude & eight.replicate(4)) << 3) ^ negative.replicate(7)),
+            small.eq((times(self.magnitude, self.digit.magnitude) | (self.magnitude & eight.replicate(4)) << 3) ^ negative.replicate(7)),
             by_code.eq(Mux(self.high_code, Cat(fill, small), Cat(small, fill))),
             self.product.eq(Cat(Mux(self.high_weight, Cat(fill, by_code), Cat(by_code, fill)), negative)),
         ]

@@ -8,36 +8,9 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from hw.types import digit_layout, product_shape, slot_layout, sums_layout, term_layout
+from hw.nibble_multiplier import NibbleMultiplier
+from hw.types import product_shape, slot_layout, sums_layout, term_layout
 from sdp.config import Config
-
-
-class NibbleMultiplier(wiring.Component):
-    """A term (-15 ... 15) times a digit's nibble (-8 ... 7), times ``4**(2 * high + flag)``, combinational; without a flag where the array's digits have none.
-
-    Signs are left to the adders: a negative product is the complement of its magnitude, ``product + negative`` its value, and the missing
-    one goes in where an adder has a carry input to spare.
-
-    A component of its own, so that synthesis maps it once and cannot duplicate it.
-    """
-
-    def __init__(self, config: Config):
-        self.flag = config.array_kind.flag
-        super().__init__({"magnitude": In(4), "negative_term": In(1), "high": In(1), "digit": In(digit_layout(config)),
-                          "product": Out(product_shape(config)), "negative": Out(1)})
-
-    def elaborate(self, platform):
-        m = Module()
-        negative = self.negative
-        small, by_flag, eight = Signal(7), Signal(9 if self.flag else 7), Signal()
-        m.d.comb += [
-            negative.eq(self.negative_term ^ self.digit.negative),
-            eight.eq(self.digit.negative & ~self.digit.magnitude.any()),
-            small.eq((self.magnitude * self.digit.magnitude | (self.magnitude & eight.replicate(4)) << 3) ^ negative.replicate(7)),
-            by_flag.eq(Mux(self.digit.flag, Cat(negative.replicate(2), small), Cat(small, negative.replicate(2))) if self.flag else small),
-            self.product.eq(Cat(Mux(self.high, Cat(negative.replicate(4), by_flag), Cat(by_flag, negative.replicate(4))), negative)),
-        ]
-        return m
 
 
 def add(a: Value, b: Value, carry: Value) -> Value:

@@ -17,8 +17,8 @@ class Code(data.Struct):
 
 
 def digit_layout(config: Config) -> data.StructLayout:
-    """A weight digit as sign and magnitude, worth ``magnitude * 4**flag`` where the array has a flag; a sign without a magnitude is -8."""
-    return data.StructLayout({"magnitude": 3, "negative": 1, **({"flag": 1} if config.array_kind.flag else {})})
+    """A weight digit as sign and magnitude; a sign without a magnitude is 0, or -8 where a digit has four bits."""
+    return data.StructLayout({"magnitude": config.array_kind.digit_bits - 1, "negative": 1})
 
 
 def slot_layout(config: Config) -> data.StructLayout:
@@ -27,8 +27,8 @@ def slot_layout(config: Config) -> data.StructLayout:
 
 
 def product_shape(config: Config) -> Shape:
-    """Of a term and a digit: 15 times 16 and 8, and four with the flag."""
-    return signed(bits_for(15 * 16 * 8 << 2 * config.array_kind.flag) + 1)
+    """Of a term, at most 15 times 16, and a digit, at most 15, or 8 where it has four bits."""
+    return signed(bits_for(15 * 16 * (15 if config.array_kind.digit_bits == 5 else 8)) + 1)
 
 
 def term_layout(group: int) -> data.StructLayout:

@@ -27,7 +27,7 @@ class Array:
     budgets : of ``group``: cycles that a step may take, the layer's ``budget``
     budget_text : the same for people
     terms : codes enter it as terms, chosen at run time, weights as digits
-    flag : a digit has one, which makes its nibble worth four times as much
+    digit_bits : of a digit, a sign and the rest its magnitude
     """
 
     text: str
@@ -39,7 +39,7 @@ class Array:
     budgets: Callable[[int], Sequence[int]]
     budget_text: str
     terms: bool = False
-    flag: bool = False
+    digit_bits: int = 0
 
     @property
     def modes(self) -> tuple[bool, ...]:
@@ -49,12 +49,12 @@ class Array:
 
 _SDP = Array(
     text="terms of codes times digits of weights: the most important ones of a group, chosen at run time",
-    multipliers=lambda c: c.rows * c.columns * c.lanes * 2, slot_bits=10, largest=255 * 32, channels=(1, 2),
-    budgets=lambda group: range(1, 2 * group + 1), budget_text="1 ... 2 * group", terms=True, flag=True)
+    multipliers=lambda c: c.rows * c.columns * c.lanes * 2, slot_bits=10, largest=255 * 15, channels=(1, 2),
+    budgets=lambda group: range(1, 2 * group + 1), budget_text="1 ... 2 * group", terms=True, digit_bits=5)
 
 ARRAYS = {
     "sdp": _SDP,
-    "sdp-plain": replace(_SDP, text="terms of codes times plain 4-bit digits of weights", slot_bits=8, largest=255 * 8, flag=False),
+    "sdp-plain": replace(_SDP, text="terms of codes times digits of weights of four bits instead of five", slot_bits=8, largest=255 * 8, digit_bits=4),
     "int4": Array(
         text="4-bit codes times 4-bit weights; 8-bit codes in two cycles each, 8-bit weights in two multipliers",
         multipliers=lambda c: c.rows * c.columns * c.lanes * 2, slot_bits=8, largest=255 * 15, channels=(1, 2),

@@ -202,7 +202,7 @@ NAMED = {
 }
 
 
-# The digits of `small` without their flag: a smaller array, and as many bits of weight memory hold a quarter more weights (docs/architecture.md).
+# Digits of four bits instead of five: a smaller array, and as many bits of weight memory hold a quarter more weights (docs/architecture.md).
 VARIANTS = {c.name: c for c in (Config(name="small-plain", array="sdp-plain", weight_words=1600),)}
 
 

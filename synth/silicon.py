@@ -161,11 +161,11 @@ Written by `make silicon` from the reports that the other commands leave under `
 ## Area
 `make area CONFIG=... LIBERTY=...`: every distinct module mapped once, its area times its instances. The array is all that grows with the number of nibble
 multipliers: elements, selectors, operand and weight registers, their sequencing. Beside it a plain dense INT4 array (`hw/dense_array.py`) of as many rows,
-columns and lanes, from the same script: 4 x 4 bit, unsigned codes, the same staging and drain. It was to be at most 1.40 times as large in `small`, which is not
-met; `large` meets it, and so does `small-plain`, whose weight digits have no flag: smaller, but networks with small layers then need more of their weights in
-two digits (`python -m compare.accuracy --only dscnn --method sdp --config small-plain`), so it is not what `small` is. What is above the dense array:
-accumulators six bits wider, selectors and staging, the choice of the weight slot, the shifts of term and digit, and a register for the weights, without
-which the memory's delay would stand before the multiplier's. Where more columns share a selector, or groups are smaller, it is less.
+columns and lanes, from the same script: 4 x 4 bit, unsigned codes, the same staging and drain, its multipliers written as small as we could. It was to be at most 1.40
+times as large in `small`, which is not met; `large` meets it. What is above the dense array: accumulators five bits wider, selectors and staging, the choice of
+the weight slot, the term's shift, a sign beside the four bits of code and of weight, and a register for the weights, without which the memory's delay would stand
+before the multiplier's. Where more columns share a selector, or groups are smaller, it is less. `small-plain` has weight digits of four bits instead of five:
+smaller, but more layers then need two digits (`python -m compare.accuracy --method sdp --config small-plain`), so it is not what `small` is.
 
 {area}
 ## Timing

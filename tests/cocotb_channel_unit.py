@@ -21,9 +21,12 @@ SLOTS = data.ArrayLayout(slot_layout(CONFIG), CONFIG.word)
 
 
 def slots(weights):
-    """A word of weight memory for these bytes; the flags mean nothing here and are set at random by the caller's weights."""
-    def digit(nibble, flag):
-        return {"magnitude": nibble & 7, "negative": nibble >> 3 & 1} | ({"flag": flag & 1} if CONFIG.array_kind.flag else {})
+    """A word of weight memory for these bytes; the digits' fifth bits mean nothing here and are set at random."""
+    bits = CONFIG.array_kind.digit_bits
+
+    def digit(nibble, fifth):
+        coded = nibble & 15 | (fifth & 1) << 4
+        return {"magnitude": coded & (1 << bits - 1) - 1, "negative": coded >> bits - 1 & 1}
 
     return pack(SLOTS, [{"low": digit(w, w), "high": digit(w >> 4, w >> 1)} for w in weights])
 

@@ -23,7 +23,7 @@ DRAIN = data.ArrayLayout(sums_layout(CONFIG), CONFIG.columns)
 
 def weight_bits(digits):
     """A word of weight memory: digits are (high, low) x output channels x codes, each -8 ... 7, which is more than weights of 8 bits need."""
-    high, low = encode_digit(digits)
+    high, low = encode_digit(digits, 4)
     return int.from_bytes((high << 4 | low).reshape(2, CONFIG.columns, WORD).transpose(1, 2, 0).tobytes(), "little")
 
 

@@ -6,7 +6,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import Timer
 
-from golden.weights import FORMATS, decode_digit
+from golden.weights import decode_digit
 from hw.types import product_shape
 from tests.bench import config
 
@@ -18,7 +18,8 @@ WIDTH = product_shape(CONFIG).width
 async def every_product(dut):
     magnitude_port, negative_port, high_port, digit_port, product_port, carry_port = (
         getattr(dut, f"nibble_multiplier__{name}") for name in ("magnitude", "negative_term", "high", "digit", "product", "negative"))
-    worth = decode_digit(np.arange(1 << FORMATS[CONFIG.array].byte_shift, dtype=np.uint8)).tolist()
+    bits = CONFIG.array_kind.digit_bits
+    worth = decode_digit(np.arange(1 << bits, dtype=np.uint8), bits).tolist()
     count = 0
     for magnitude, negative, high, digit in itertools.product(range(16), (0, 1), (0, 1), range(len(worth))):
         magnitude_port.value, negative_port.value, high_port.value, digit_port.value = magnitude, negative, high, digit
@@ -28,4 +29,4 @@ async def every_product(dut):
         seen = product - (product >> WIDTH - 1 << WIDTH) + int(carry_port.value)
         assert seen == expected, f"{magnitude} negative {negative} high {high} times digit {digit}: expected {expected}, not {seen}"
         count += 1
-    assert count == 16 * 2 * 2 * len(worth) and WIDTH == (14 if CONFIG.array == "sdp" else 12)
+    assert count == 16 * 2 * 2 * len(worth) and WIDTH == (13 if CONFIG.array == "sdp" else 12)

@@ -12,7 +12,7 @@ CONFIG = config()
 SUMS = sums_layout(CONFIG)
 TERMS = data.ArrayLayout(term_layout(CONFIG.group), CONFIG.lanes)
 FORM = FORMATS[CONFIG.array]
-VALUES = decode_digit(np.arange(1 << FORM.byte_shift, dtype=np.uint8)).tolist()
+VALUES = decode_digit(np.arange(1 << FORM.byte_shift, dtype=np.uint8), FORM.byte_shift).tolist()
 
 
 def bits_of(slots):
@@ -22,7 +22,7 @@ def bits_of(slots):
 
 @cocotb.test()
 async def random_cycles(dut):
-    """Every pattern of digits, also those that no compiler makes (the flag on a small multiple of four)."""
+    """Every pattern of digits, also those that no compiler makes (a sign without a magnitude)."""
     rng = generator()
     bench = Bench(dut)
     await bench.begin(terms=0, slots=0, first=0, capture=0, shift=0, chain=0)
@@ -48,7 +48,7 @@ async def random_cycles(dut):
 
 @cocotb.test()
 async def largest_sums(dut):
-    """As many codes of 255 times -32 (and 28), or -8 (and 7), as the accumulators are made for."""
+    """As many codes of 255 times -15 (and 15), or -8 (and 7), as the accumulators are made for."""
     bench = Bench(dut)
     await bench.begin(terms=0, slots=0, first=0, capture=0, shift=0, chain=0)
     least, most = (int(value) for value in allowed(CONFIG, True)[[0, -1]])

@@ -50,5 +50,5 @@ def test_channel_unit(simulator, config):
 
 @plain_digits
 def test_channel_unit_with_bytes(config):
-    """Slots of eight bits, as all arrays have them whose digits have no flag."""
+    """Slots of eight bits, as all arrays have them whose digits do not have five."""
     simulate("channel_unit", "icarus", config)

@@ -125,7 +125,7 @@ def test_static_on_the_golden_machine(digits, modes):
 
 @pytest.mark.parametrize("name", ["small", "small-plain"])
 def test_sdp_on_the_golden_machine(digits, name):
-    """Budgets and weight modes are its own, whether digits have a flag or not."""
+    """Budgets and weight modes are its own, whatever bits a digit has."""
     config, images = built.machine("sdp", CONFIGS[name]), digits[1]
     arithmetic = Sdp(config)
     network = arithmetic.network(digits[0], {"block1_a": (3, True), "block1_b": (5, False)})

@@ -99,11 +99,11 @@ def test_what_depends_on_the_array(array, multipliers, blocks, budgets):
     assert set(config.array_kind.budgets(config.group)) == budgets
 
 
-def test_plain_digits_are_what_small_has_but_for_the_flag():
-    """Two bits less in a slot and in a sum; the memory has as many bits, so a quarter more words."""
+def test_plain_digits_are_what_small_has_but_for_a_bit():
+    """Two bits less in a slot and one in a sum; the memory has as many bits, so a quarter more words."""
     plain, small = VARIANTS["small-plain"], NAMED["small"]
     assert dataclasses.replace(plain, name="small", array="sdp", weight_words=1280) == small
-    assert (plain.slot_bits, plain.accumulator_bits) == (small.slot_bits - 2, small.accumulator_bits - 2)
+    assert (plain.slot_bits, plain.accumulator_bits) == (small.slot_bits - 2, small.accumulator_bits - 1)
 
 
 def test_toml(tmp_path):

@@ -17,7 +17,7 @@ def test_convolution_unit(simulator, config):
 
 
 @plain_digits
-def test_convolution_unit_without_a_flag(config):
+def test_convolution_unit_with_digits_of_four_bits(config):
     simulate("convolution_unit", "icarus", config)
 
 

@@ -109,5 +109,5 @@ def test_mac_array(simulator, config):
 
 
 @plain_digits
-def test_mac_array_without_a_flag(config):
+def test_mac_array_with_digits_of_four_bits(config):
     simulate("mac_array", "icarus", config)

@@ -23,8 +23,8 @@ WIDE8 = next(c for c in DENSE if c.name == "wide-int8")
 
 # unit, file of hw/, what stands there, what is put in its place, configuration
 MUTATIONS = [
-    ("nibble_multiplier", "processing_element", "Cat(negative.replicate(4), by_flag)", "Cat(negative.replicate(3), by_flag)", UNIT),
-    ("nibble_multiplier", "processing_element", "Cat(negative.replicate(2), small)", "Cat(negative, small)", UNIT),
+    ("nibble_multiplier", "nibble_multiplier", "small << 4, small", "small << 3, small", UNIT),
+    ("nibble_multiplier", "nibble_multiplier", "shifted ^ negative.replicate(len(shifted))", "shifted", UNIT),
     ("term_select_4", "term_select", "~left[:i].any()", "~left[i + 1:].any()", UNIT),
     ("term_select_5", "term_select", "rest.eq(Mux(some, having, left))", "rest.eq(having)", UNIT),
     ("term_select_4", "term_select", "reversed(range(4))", "range(4)", UNIT),
@@ -32,11 +32,10 @@ MUTATIONS = [
     ("term_select_2", "term_select", "with m.If(self.load):", "with m.If(self.load & ~self.take):", UNIT),
     ("term_select_8", "term_select", "Mux(is_high, code.high[bit], code.low[bit])", "Mux(is_high, code.high[bit], code.low[bit] if bit < 3 else 0)", UNIT),
     ("term_select_4", "term_select", "Mux(self.take, Cat(largest), 0)", "Mux(1, Cat(largest), 0)", UNIT),
-    ("nibble_multiplier", "processing_element", "self.negative_term ^ self.digit.negative", "self.negative_term | self.digit.negative", UNIT),
-    ("nibble_multiplier", "processing_element", "eight.eq(self.digit.negative & ", "eight.eq(0 & ", UNIT),
+    ("nibble_multiplier", "nibble_multiplier", "self.negative_term ^ self.digit.negative", "self.negative_term | self.digit.negative", UNIT),
     ("term_select_4", "term_select", "(negatives & which).any()", "negatives.any()", UNIT),
-    ("nibble_multiplier", "processing_element", "Cat(by_flag, negative.replicate(4))", "Cat(by_flag, negative.replicate(3), 0)", PLAIN[0]),
-    ("nibble_multiplier", "processing_element", "eight.eq(self.digit.negative & ", "eight.eq(0 & ", PLAIN[0]),
+    ("nibble_multiplier", "nibble_multiplier", "small << 4, small", "small << 3, small", PLAIN[0]),
+    ("nibble_multiplier", "nibble_multiplier", "eight.eq(self.digit.negative & ", "eight.eq(0 & ", PLAIN[0]),
     ("processing_element", "processing_element", "product_shape(self.config).width + bits_for", "product_shape(self.config).width - 2 + bits_for", PLAIN[1]),
     ("processing_element", "processing_element", "self.config.group, self.config.accumulator_bits", "self.config.group, self.config.accumulator_bits - 1", PLAIN[0]),
     ("processing_element", "processing_element", "return partial, still", "return partial, owed", UNIT),

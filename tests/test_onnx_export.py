@@ -136,7 +136,7 @@ def test_a_budget_that_the_configuration_does_not_have(path, tmp_path):
 
 
 def test_a_weight_that_the_array_does_not_have(path):
-    """Trained for digits with a flag: no rounding may take the place of the training."""
+    """Trained for digits of five bits: no rounding may take the place of the training."""
     with pytest.raises(flow.FlowError, match=r"^network 'everything': '\w+' was trained with a weight of -?\d+, w[48] weights of 'small-plain' reach from "
                                              r"-(8 to 7|128 to 119): use a configuration with the array that it was trained for$"):
         flow.choose(onnx_import.read(path), IMAGES, None, VARIANTS["small-plain"], max_loss=1.0)

@@ -11,7 +11,7 @@ def test_nibble_multiplier(simulator):
     simulate("nibble_multiplier", simulator)
 
 
-def test_nibble_multiplier_without_a_flag():
+def test_nibble_multiplier_of_four_bits():
     simulate("nibble_multiplier", "icarus", PLAIN[0])
 
 
@@ -21,5 +21,5 @@ def test_processing_element(simulator, config):
 
 
 @plain_digits
-def test_processing_element_without_a_flag(config):
+def test_processing_element_with_digits_of_four_bits(config):
     simulate("processing_element", "icarus", config)

@@ -98,7 +98,7 @@ def test_weights_of_two_digits_use_the_range(letters, most):
     assert (np.abs(codes).max(axis=1) == most).all()
 
 
-@pytest.mark.parametrize("letters, peak", [(ONE_DIGIT, 28), (INT4, 7)])
+@pytest.mark.parametrize("letters, peak", [(ONE_DIGIT, 15), (INT4, 7)])
 def test_scale_of_one_digit_beats_the_peak(letters, peak):
     weight = np.random.default_rng(0).standard_t(3, size=(6, 300))
 
@@ -188,7 +188,7 @@ def integers(name, source, codes, **more):
 
 @pytest.mark.parametrize("config", [CONFIG, PLAIN], ids=lambda c: c.name)
 def test_integers_that_the_array_has_stay_and_others_are_rounded_like_float_weights(config):
-    """``a`` ends at 119 and has -128, ``b`` is depthwise, ``c`` reaches 120, which two digits without a flag do not."""
+    """``a`` ends at 119 and has -128, ``b`` is depthwise, ``c`` reaches 120, which two digits of four bits do not."""
     rng = np.random.default_rng(8)
     codes = {name: rng.integers(low, high + 1, shape) for name, low, high, shape in (
         ("a", -128, 119, (16, 16, 1, 1)), ("b", -128, 127, (16, 1, 3, 3)), ("c", -120, 120, (16, 16, 1, 1)))}

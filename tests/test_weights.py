@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golden.weights import (
+    DIGITS,
     FORMATS,
-    W4_VALUES,
     allowed,
     decode_digit,
-    digit_value,
     encode_digit,
     pack,
     pack_bytes,
@@ -28,43 +27,39 @@ from golden.weights import (
 from sdp.config import BASELINES, CONFIGS, NAMED, VARIANTS
 from tests.sizes import ALL, DENSE, PLAIN
 
-DIGITS = [*NAMED.values(), *VARIANTS.values(), *ALL, *PLAIN]
+OF_DIGITS = [*NAMED.values(), *VARIANTS.values(), *ALL, *PLAIN]
 
 
-def test_digit_value_of_all_digits():
-    values = {(n, f): int(digit_value(np.array([n]), np.array([f]))[0]) for n in range(-8, 8) for f in (0, 1)}
-    assert values == {(n, f): n * 4**f for n in range(-8, 8) for f in (0, 1)}
+@pytest.mark.parametrize("bits, values", [(4, range(-8, 8)), (5, range(-15, 16))])
+def test_every_digit_round_trips_in_its_bits(bits, values):
+    assert DIGITS[bits].tolist() == list(values)
+    coded = encode_digit(DIGITS[bits], bits)
+    assert coded.dtype == np.uint8 and coded.max() < 1 << bits and decode_digit(coded, bits).tolist() == list(values)
+    assert [code >> bits - 1 for code in coded.tolist()] == [value < 0 for value in values]
 
 
-def test_w4_values_are_all_that_a_digit_reaches():
-    assert W4_VALUES.tolist() == sorted({n * 4**f for n in range(-8, 8) for f in (0, 1)})
-    assert (W4_VALUES.min(), W4_VALUES.max()) == (-32, 28)
+@pytest.mark.parametrize("bits", [4, 5])
+def test_every_pattern_decodes_to_what_it_stands_for(bits):
+    """Also that of a sign without a magnitude: -8, out of reach of three bits of magnitude, or 0, and whatever lies above it in a slot."""
+    half = 1 << bits - 1
+    for pattern in range(1 << bits):
+        value = pattern if pattern < half else half - pattern or (-8 if bits == 4 else 0)
+        for above in (0, 1 << bits):
+            assert decode_digit(np.array([pattern | above], dtype=np.uint16), bits)[0] == value
 
 
-def test_every_w4_value_round_trips_and_prefers_flag_0():
-    bits = encode_digit(W4_VALUES)
-    assert decode_digit(bits).tolist() == W4_VALUES.tolist()
-    for value, code in zip(W4_VALUES.tolist(), bits.tolist()):
-        assert code < 32 and (code >> 4 == 0) == (-8 <= value <= 7)
-
-
-def test_every_five_bit_pattern_decodes_to_what_it_stands_for():
-    for bits in range(32):
-        nibble = -(bits % 8 or 8) if bits & 8 else bits % 8
-        assert decode_digit(np.array([bits], dtype=np.uint8))[0] == nibble * (4 if bits >= 16 else 1)
-
-
-@pytest.mark.parametrize("value", sorted(set(range(-40, 40)) - {n * 4**f for n in range(-8, 8) for f in (0, 1)}))
-def test_other_values_are_refused(value):
-    with pytest.raises(ValueError, match=rf"^no digit stands for \[{value}\]; allowed are \[-32, .*, 28\]$"):
-        encode_digit(np.array([0, value]))
+@pytest.mark.parametrize("bits, value, reach", [
+    *((5, value, "-15 ... 15") for value in (-16, 16, 28)), *((4, value, "-8 ... 7") for value in (-9, 8, 15))])
+def test_other_values_are_refused(bits, value, reach):
+    with pytest.raises(ValueError, match=rf"^no digit stands for \[{value}\]; allowed are {re.escape(reach)}$"):
+        encode_digit(np.array([0, value]), bits)
 
 
 def test_every_w8_code_is_exact_and_made_of_digits():
     codes = np.arange(-128, 128)
     high, low = split_w8(codes)
     assert (16 * high + low).tolist() == codes.tolist()
-    assert (16 * decode_digit(encode_digit(high)) + decode_digit(encode_digit(low))).tolist() == codes.tolist()
+    assert (16 * decode_digit(encode_digit(high, 5), 5) + decode_digit(encode_digit(low, 5), 5)).tolist() == codes.tolist()
 
 
 @pytest.mark.parametrize("code", [-129, 128])
@@ -77,7 +72,7 @@ def test_no_weights_split():
     assert split_w8(np.zeros((0, 3)))[0].shape == (0, 3)
 
 
-@given(st.sampled_from(DIGITS), st.integers(1, 3), st.integers(0, 2**32))
+@given(st.sampled_from(OF_DIGITS), st.integers(1, 3), st.integers(0, 2**32))
 def test_unpack_is_the_inverse_of_pack(config, words, seed):
     rng = np.random.default_rng(seed)
     high, low = (rng.choice(allowed(config, True), (words, config.columns, config.word)) for _ in range(2))
@@ -87,9 +82,9 @@ def test_unpack_is_the_inverse_of_pack(config, words, seed):
         assert actual.shape == expected.shape and (actual == expected).all()
 
 
-@pytest.mark.parametrize("config", DIGITS, ids=lambda c: c.name)
+@pytest.mark.parametrize("config", OF_DIGITS, ids=lambda c: c.name)
 def test_place_of_every_slot(config):
-    """Slot s of column c lies at bit (c * word + s) * 10 or, without flags, 8: low digit below, flag above sign above magnitude, the rest is zero."""
+    """Slot s of column c lies at bit (c * word + s) * 10 or, of digits of four bits, 8: low digit below, sign above magnitude, the rest is zero."""
     width, rng = 5 if config.array == "sdp" else 4, np.random.default_rng(1)
     high, low = (rng.choice(allowed(config, True), (2, config.columns, config.word)) for _ in range(2))
     for word, memory in enumerate(pack(config, high, low)):
@@ -98,12 +93,12 @@ def test_place_of_every_slot(config):
             for slot in range(config.word):
                 bits = whole >> (column * config.word + slot) * 2 * width & (1 << 2 * width) - 1
                 for digit, value in ((bits & (1 << width) - 1, low), (bits >> width, high)):
-                    nibble = -(digit % 8 or 8) if digit & 8 else digit % 8
-                    assert nibble * (4 if digit & 16 else 1) == value[word, column, slot]
+                    magnitude = digit & (1 << width - 1) - 1
+                    assert (-(magnitude or 8) if digit >> width - 1 else magnitude) == value[word, column, slot]
         assert whole >> config.columns * config.word * 2 * width == 0
 
 
-EVERY = [*DIGITS, *BASELINES.values(), *DENSE]
+EVERY = [*OF_DIGITS, *BASELINES.values(), *DENSE]
 
 
 @given(st.sampled_from([(c, w4) for c in EVERY for w4 in c.array_kind.modes]), st.integers(1, 3), st.integers(0, 2**32))
@@ -151,12 +146,6 @@ def test_every_weight_of_plain_digits():
     assert [part.tolist() for part in form.decode(form.encode(high, low), True)] == [high.tolist(), low.tolist()]
 
 
-@pytest.mark.parametrize("value", [-32, -9, 8, 28])
-def test_values_beyond_a_nibble_are_refused_without_a_flag(value):
-    with pytest.raises(ValueError, match=rf"^no digit stands for \[{value}\]; allowed are \[-8, .*, 7\]$"):
-        FORMATS["sdp-plain"].encode(np.array([0]), np.array([value]))
-
-
 def test_every_pair_of_drq():
     config = BASELINES["drq-small"]
     values = allowed(config, False)
@@ -165,7 +154,7 @@ def test_every_pair_of_drq():
     assert (high == values[:, None]).all() and (low == values).all()
 
 
-@pytest.mark.parametrize("name, w4, weight, reach", [("small", True, 9, "-32 to 28"), ("small-plain", True, 12, "-8 to 7"), ("small-plain", False, 120, "-128 to 119"),
+@pytest.mark.parametrize("name, w4, weight, reach", [("small", True, 16, "-15 to 15"), ("small-plain", True, 12, "-8 to 7"), ("small-plain", False, 120, "-128 to 119"),
                                                      ("int4-small", True, 8, "-8 to 7"), ("int8-small", False, 128, "-128 to 127"),
                                                      ("drq-small", False, 120, "-128 to 119")])
 def test_weights_that_an_array_does_not_have(name, w4, weight, reach):

@@ -21,8 +21,9 @@ from hw.decoder import CommandDecoder
 from hw.dense_array import DenseArray
 from hw.drain import Drain
 from hw.mac_array import MacArray
+from hw.nibble_multiplier import NibbleMultiplier
 from hw.output_stage import OutputStage
-from hw.processing_element import NibbleMultiplier, ProcessingElement
+from hw.processing_element import ProcessingElement
 from hw.registers import Registers
 from hw.stream_memory import StreamMemory
 from hw.term_select import TermSelector
@@ -47,7 +48,7 @@ everywhere = pytest.mark.parametrize("simulator, config", [pytest.param("icarus"
     pytest.param("verilator", UNIT, id=f"verilator-{UNIT.name}")])
 
 plain_digits = pytest.mark.parametrize("config", PLAIN, ids=lambda c: c.name)
-"""The same sizes, of the array whose digits have no flag."""
+"""The same sizes, of the array whose digits have four bits."""
 
 
 class Units(wiring.Component):
