@@ -33,7 +33,7 @@ class Alphabet:
 
 FITTED = (0.75, 0.82, 0.9, 0.96, 1.0, 1.06, 1.14, 1.25)
 TWO_DIGITS = Alphabet(np.arange(-127, 128), np.array([127.0]), (1.0, 0.93))
-ONE_DIGIT = Alphabet(W4_VALUES, np.linspace(12, 45, 67), FITTED)
+ONE_DIGIT = Alphabet(W4_VALUES, np.linspace(12, 32, 67), FITTED)
 INT4 = Alphabet(NIBBLES, np.linspace(6, 24, 67), FITTED)
 PLAIN_DIGITS = Alphabet(np.arange(-119, 120), np.array([119.0]), (1.0, 0.93))
 """Two digits of four bits."""
