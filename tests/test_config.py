@@ -32,7 +32,7 @@ def test_limits_themselves_are_allowed():
     assert small.word == 4 and small.steps_max == 1
     large = Config(name="l", group=32, lanes=32, rows=64, columns=64, ports=16, outputs=64, reduction=65536, activation_words=1 << 20,
                    weight_words=1 << 16, scale_words=1 << 16, scale_bits=31, log_layers=256)
-    assert large.word == 1024 and large.accumulator_bits == (255 * 32 * 65536).bit_length() + 1 == 30
+    assert large.word == 1024 and large.accumulator_bits == (255 * 15 * 65536).bit_length() + 1 == 29
 
 
 @pytest.mark.parametrize("changes, message", [
@@ -69,7 +69,7 @@ def test_sizes():
     assert c.memory_bits() == {"activations": 1024 * 96, "weights": 160 * 600, "scales": 128 * 50, "layer log": 8 * 128}
 
 
-LARGEST = {"sdp": 255 * 32, "sdp-plain": 255 * 8, "int4": 255 * 15, "int8": 255 * 128, "int16": None, "drq": 255 * (8 * 16 + 8)}
+LARGEST = {"sdp": 255 * 15, "sdp-plain": 255 * 8, "int4": 255 * 15, "int8": 255 * 128, "int16": None, "drq": 255 * (8 * 16 + 8)}
 """Of a code and what one sum takes of a weight: a digit, a nibble, all of it. ``int16`` has 32 bits whatever it needs."""
 
 
