@@ -27,7 +27,7 @@ class Array:
     budgets : of ``group``: cycles that a step may take, the layer's ``budget``
     budget_text : the same for people
     terms : codes enter it as terms, chosen at run time, weights as digits
-    digit_bits : of a digit, a sign and the rest its magnitude
+    digit_bits : of a digit, a sign and the rest its magnitude; elsewhere those of half a byte
     """
 
     text: str
@@ -39,7 +39,7 @@ class Array:
     budgets: Callable[[int], Sequence[int]]
     budget_text: str
     terms: bool = False
-    digit_bits: int = 0
+    digit_bits: int = 4
 
     @property
     def modes(self) -> tuple[bool, ...]:
