@@ -146,6 +146,8 @@ def main(args: argparse.Namespace) -> int:
     """The command; raises ``UserError``."""
     console = output.console(140)
     config = args.config if isinstance(args.config, Config) else load(args.config)
+    if not config.array_kind.terms:
+        raise PowerError(f"configuration {config.name!r}: its {config.array} array has no budgets to measure; 'python -m compare.power' measures the rivals' arrays")
     if not args.liberty:
         raise PowerError("--liberty is missing: energies come from a cell library")
     library = read_liberty(args.liberty)

@@ -258,6 +258,9 @@ def test_unusable_library(tmp_path):
         power.main(_arguments(tmp_path))
     with pytest.raises(power.PowerError, match=r"^--liberty is missing: energies come from a cell library$"):
         power.main(_arguments(tmp_path, liberty=None))
+    with pytest.raises(power.PowerError, match=r"^configuration 'drq-small': its drq array has no budgets to measure; 'python -m compare.power' measures the rivals' "
+                                               r"arrays$"):
+        power.main(_arguments(tmp_path, config="drq-small"))
 
 
 def test_missing_tool(tmp_path, monkeypatch):
