@@ -48,7 +48,7 @@ def collect(build: Path) -> tuple[dict, dict[str, list[str]]]:
     return found, missing
 
 
-CHANGED = 0.03
+CHANGED = 0.002
 """Difference in area from which on a configuration is no longer the one that the sweep measured."""
 
 

@@ -59,7 +59,7 @@ def test_unwritable(tmp_path, monkeypatch, capsys):
 def test_what_changed_since_the_sweep_is_marked():
     shipped = {"small": {"area": 2.0e6}, "medium": {"area": 6.0e6}, "absent": {"area": 1.0}}
     sweep = {"area_unit": "um2", "networks": {"n": {"shipped": shipped}}}
-    silicon.stale(sweep, {"small": area(2.02e6), "medium": area(4.3e6)})
+    silicon.stale(sweep, {"small": area(2.003e6), "medium": area(4.3e6)})
     assert {name: row["changed"] for name, row in shipped.items()} == {"small": False, "medium": True, "absent": False}
     silicon.stale(sweep | {"area_unit": "NAND2"}, {"medium": area(4.3e6)})
     assert not shipped["medium"]["changed"]
