@@ -106,7 +106,7 @@ def _term(tile, row, lane, cycle, what, value, high, index, slot, parts, element
     tile.add(cycle, "term selector", f"{selector}.term", 1 << index, f"datum of {what}, one bit for each", field=(6, tile.config.group))
     width = FORMATS[tile.config.array].byte_shift
     for bits, name, part in zip((slot & (1 << width) - 1, slot >> width), ("low", "high"), parts):
-        unit, negative = f"{element}.multiplier_{lane}_{name}", (value < 0) ^ (bits >> 3 & 1)
+        unit, negative = f"{element}.multiplier_{lane}_{name}", (value < 0) ^ (bits >> width - 1)
         tile.add(cycle, "weights", f"{unit}.digit", bits, f"{name} digit for {what}")
         tile.add(cycle, "nibble multiplier", f"{unit}.product", (value * part << 4 * high) - negative, f"{what} times {name} digit, less one if negative", signed=True)
 

@@ -30,7 +30,7 @@ CASE = Case(seed=3, budget=3, channels_in=7, channels_out=5, in_h=4, in_w=5, ker
 # Module, what stands there, what is put in its place; unit and signal that are to be named, fields of the layer that shows it.
 MUTATIONS = [
     ("selector", r"\| (having_\d)", r"^ \1", "term selector", r"core\.convolution\.selector_\d_0\.term", {}),
-    ("multiplier", r"\{ (\w+)(, negative)(\2\2\2) \}", r"{ negative, \1\3 }", "processing element", r".*\.sums", {}),
+    ("multiplier", r"high \? \{[^}]+\} : (\{[^}]+\})", r"\1", "nibble multiplier", r".*\.multiplier_0_\w+\.product", {}),
     ("output_lane", r"window\[0\] & n_\d+", "1'h0", "output stage", r"core\.output_stage\.output_lane_0\.code", {}),
     ("operands", r"- words\[15:8\]", "~ words[15:8]", "operand buffer", r"core\.convolution\.selector_\d_0\.codes", {}),
     ("activations", r"valid_0 \? word_0 : 32'\w+", "word_0", "activation memory", r"core\.activations\.data", {}),
