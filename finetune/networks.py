@@ -13,7 +13,7 @@ from sim.networks import FINETUNED, SHARED
 EDGE = 16
 """Budget of the first and the last convolution."""
 CASES = (
-    ("resnet20_cifar10", "cifar10-resnet20", 4, {"layer1.0.conv1": 5, "layer1.0.conv2": 5}, 4, 5e-4),
+    ("resnet20_cifar10", "cifar10-resnet20", 4, {"layer1.0.conv1": 5, "layer1.0.conv2": 5}, 8, 2e-3),
     ("resnet8_mlperftiny", "raw", 6, {}, 12, 2e-3),
 )
 """Network, preprocessing, budget, budgets of single layers, epochs, learning rate; all weights have one digit."""

@@ -87,6 +87,8 @@ def main(args) -> int:
     from finetune.model import Model
     from finetune.train import Settings
 
+    if not 0 <= args.average < 1:
+        raise FinetuneError(f"--average {args.average:g}, but must be at least 0 and below 1")
     console, config, source = Console(), args.config, Path(args.model)
     name = source.stem if source.stem != "model" else source.resolve().parent.name
     out = Path(args.out) if args.out else Path("build") / "finetuned" / name
@@ -98,7 +100,7 @@ def main(args) -> int:
     height, width, channels = network.input_shape
     background = preprocess.apply(np.zeros((1, 1, 1, channels)))[0, 0, 0]
     images = args.augment == "crop-flip" or args.augment == "auto" and height == width and channels == 3
-    settings = Settings(epochs=args.epochs, rate=args.rate, batch=min(args.batch, len(training)), seed=args.seed, threads=args.threads,
+    settings = Settings(epochs=args.epochs, rate=args.rate, average=args.average, batch=min(args.batch, len(training)), seed=args.seed, threads=args.threads,
                         augment=images, background=tuple(float(value) for value in background))
     used = {"config": config.name, "group": config.group, "hold": args.hold, "preprocess": args.preprocess, **dataclasses.asdict(settings),
             "inputs": {key: _digest(path) for key, path in (("model", source), ("train", args.train), ("calibration", args.calibration))},

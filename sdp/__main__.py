@@ -136,6 +136,7 @@ def _finetune_arguments(sub):
                      help="without --budget and --modes: they are searched, with this loss in points before training (default: %(default)s)")
     sub.add_argument("--epochs", type=_positive, default=20, help="default: %(default)s")
     sub.add_argument("--rate", type=float, default=5e-4, help="learning rate at its peak (default: %(default)s)")
+    sub.add_argument("--average", type=float, default=0.995, help="of the parameters' running mean, which is what comes out; 0: the last ones (default: %(default)s)")
     sub.add_argument("--batch", type=_positive, default=64, help="images per step (default: %(default)s)")
     sub.add_argument("--hold", type=_positive, default=1000, help="training images that are only measured on (default: %(default)s)")
     sub.add_argument("--augment", choices=("auto", "crop-flip", "none"), default="auto",

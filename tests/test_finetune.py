@@ -170,7 +170,7 @@ def test_weights_may_be_what_the_array_has(torch, start):
 @pytest.fixture(scope="module")
 def finished(torch, files, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    assert main(command(files, out, "--budget", "2", "--epochs", "8", "--rate", "0.003", "--hold", "64", "--batch", "16", "--augment", "none")) == 0
+    assert main(command(files, out, "--budget", "2", "--epochs", "8", "--rate", "0.003", "--hold", "64", "--batch", "16", "--augment", "none", "--average", "0.9")) == 0
     return out
 
 
@@ -188,7 +188,7 @@ def test_training_helps_and_the_file_holds_all_of_it(finished):
 def test_the_same_bytes_again_also_after_an_interruption(finished, files, tmp_path, monkeypatch):
     from finetune import train
 
-    options = ("--budget", "2", "--epochs", "8", "--rate", "0.003", "--hold", "64", "--batch", "16", "--augment", "none")
+    options = ("--budget", "2", "--epochs", "8", "--rate", "0.003", "--hold", "64", "--batch", "16", "--augment", "none", "--average", "0.9")
     measure, calls = train.measure, []
 
     def cut(*arguments):
@@ -241,6 +241,7 @@ def test_modes_from_a_file(torch, files, tmp_path):
 def test_sentences(files, tmp_path, capsys, torch):
     (tmp_path / "modes.json").write_text('{"nowhere": [3, true]}')
     for options, sentence in ((("--hold", "180"), "sdp finetune: --hold 180, but must be 16 ... 176 of the 192 training images"),
+                              (("--average", "1"), "sdp finetune: --average 1, but must be at least 0 and below 1"),
                               (("--budget", "17", "--hold", "64"), "a budget of 17, but 'small' has 1 ... 16"),
                               (("--modes", str(tmp_path / "modes.json"), "--hold", "64"), "'nowhere' is no convolution of this network")):
         assert main(command(files, tmp_path, *options)) == 1
