@@ -146,7 +146,7 @@ async def codes_near_ties(dut):
         return target // max(multiplier, 1) - bias + rng.choice((-1, 0, 0, 1))
 
     layers = [{**layer_of(rng, Kind.CONV, 1 + n % 30), "clamp_low": (-128, -128, -127)[n % 3], "clamp_high": (127, 255, 200, 100)[n % 4]} for n in range(24)]
-    distinct = await run(dut, layers, 30, near)
+    distinct = await run(dut, layers, 40, near)
     assert len(distinct) > 60
 
 
