@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdp import UserError
-from sdp.config import NAMED, Config, ConfigError, load
+from sdp.config import NAMED, VARIANTS, Config, ConfigError, load
 from sim.data import DataError, preprocessing
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits" / "digits.onnx"
 AXES = tuple(field.name for field in dataclasses.fields(Config) if field.name != "name")
+SHIPPED = NAMED | VARIANTS
 REQUIRED = ("group", "lanes", "rows", "columns")
 WEIGHTS = {"w4": True, "w8": False}
 SEARCHED = "searched"
@@ -81,7 +82,7 @@ class Grid:
 
     def candidates(self) -> list[Candidate]:
         """Grid and shipped ones; a point of the grid that is a shipped one goes by its name and is there once."""
-        found = {_sizes(NAMED[name]): Candidate("shipped", name, _fields(NAMED[name]), NAMED[name]) for name in self.shipped}
+        found = {_sizes(SHIPPED[name]): Candidate("shipped", name, _fields(SHIPPED[name]), SHIPPED[name]) for name in self.shipped}
         others = []
         for values in itertools.product(*self.axes.values()):
             made = candidate("grid", self.base, dict(zip(self.axes, values)))
@@ -242,7 +243,7 @@ def read(path: str | Path, base: Config, liberty: str | Path | None = None) -> G
         check(whole(scaling["doublings"], 1), f"scaling: doublings = {scaling['doublings']!r}, but must be a whole number above 0")
     return Grid(
         name=name, base=base, axes={axis: list(dict.fromkeys(values)) for axis, values in axes.items()}, networks=networks,
-        shipped=several("shipped", list(NAMED), lambda v: v in NAMED, f"one of {', '.join(NAMED)}", least=0),
+        shipped=several("shipped", list(SHIPPED), lambda v: v in SHIPPED, f"one of {', '.join(SHIPPED)}", least=0),
         budgets=several("budgets", [0.25], lambda v: v == SEARCHED or budget(v), share), weights=weights,
         images=one("images", 500, whole, "a number of images"), calibration=one("calibration", 128, lambda v: whole(v, 8), "a number of images, at least 8"),
         max_loss=float(one("max_loss", 1.0, lambda v: isinstance(v, int | float) and not isinstance(v, bool) and 0 < v <= 100, "above 0 and at most 100 points")),
