@@ -29,14 +29,14 @@ from synth.space.task_cache import compute
 from synth.space.tasks import CAUSES, Accuracy, Area, Cost
 
 CACHE = Path("build") / "sweep" / "cache"
-SIZES = ("group", "lanes", "rows", "columns", "ports", "outputs")
+SIZES = ("group", "lanes", "rows", "columns", "ports", "outputs", "array")
 PARTS = ("array", "activations", "weights", "scales", "dram")
 COLUMNS = (
     "series", "configuration", *SIZES, "nibble_multipliers", "memory_bits", "network", "budget", "terms", "weights", "reason",
     "cycles", "layer_cycles", "programs", "conv_cycles", "conv_macs", *(f"cycles_{cause}" for cause in CAUSES), "nibble_cycles_per_mac",
     "energy_nj", "energy_nj_low", "energy_nj_high", *(f"energy_nj_{part}" for part in PARTS), "energy_basis",
     "images", "accuracy", "accuracy_low", "accuracy_high", "expected_loss", "expected_error",
-    "area", "area_unit", "array_area", "area_per_multiplier", "selector_share", *(f"area {unit}" for unit in UNITS.values()))
+    "area", "area_unit", "array_area", "area_per_multiplier", "array_to_dense", "selector_share", *(f"area {unit}" for unit in UNITS.values()))
 """Of the table. ``terms``: share of a group's 2 * group terms. ``accuracy``: percent of test images; ``expected_loss``: points beyond exact 8 bit,
 from calibration images alone, which decides what is good. Cycles and nJ are per image; ``cycles`` with all transfers, ``conv_cycles`` of the
 convolutions alone, which ``cycles_CAUSE`` add up to."""
@@ -88,8 +88,9 @@ def _areas(grid, candidates, run):
     # The first configuration with each element before the second with any: what they share is then mapped already, not twice at a time.
     turn, seen = {}, Counter()
     for c in there:
-        seen[c.config.group, c.config.lanes] += 1
-        turn[c.name] = seen[c.config.group, c.config.lanes]
+        element = c.config.group, c.config.lanes, c.config.array
+        seen[element] += 1
+        turn[c.name] = seen[element]
     there.sort(key=lambda c: turn[c.name])
     return dict(zip((c.name for c in there), run("area", [Area(c.config, library) for c in there])))
 
@@ -100,7 +101,7 @@ def _accuracies(grid, rows, run):
         if row["series"] in ("grid", "shipped") and not row["reason"]:
             searched, config = row["budget"] == SEARCHED, row["_candidate"].config
             if searched:
-                config = Config(name="searched", **derive(grid.base, group=config.group, lanes=config.lanes))
+                config = Config(name="searched", **derive(grid.base, group=config.group, lanes=config.lanes, array=config.array))
             tasks[_accuracy(row)] = Accuracy(row["_source"], config, None if searched else row["budget"], WEIGHTS.get(row["weights"], True),
                                              grid.images, grid.calibration, grid.max_loss)
     return dict(zip(tasks, run("accuracy", list(tasks.values()))))
@@ -109,7 +110,7 @@ def _accuracies(grid, rows, run):
 def _accuracy(row):
     config = row["_candidate"].config
     lanes = config.lanes if row["budget"] == SEARCHED else None
-    return row["network"], config.group, config.scale_bits, lanes, row["budget"], row["weights"]
+    return row["network"], config.group, config.array, config.scale_bits, lanes, row["budget"], row["weights"]
 
 
 def sweep(grid: Grid, folder: Path, *, cache: Path = CACHE, step: Step = lambda *_: None) -> list[dict]:
@@ -160,7 +161,7 @@ def _fill(row, cost, area, basis):
         row["reason"] = area["reason"]
     elif area:
         row |= {"area": area["area"], "area_unit": area["unit"], "array_area": area["array"], "area_per_multiplier": area["per_multiplier"],
-                "selector_share": area["selector_share"], "memory_bits": area["memory_bits"]}
+                "array_to_dense": area["to_dense"], "selector_share": area["selector_share"], "memory_bits": area["memory_bits"]}
         row |= {f"area {name}": value for name, value in area["units"].items() if f"area {name}" in COLUMNS}
 
 

@@ -63,6 +63,7 @@ def read(folder, text=COSTS):
     ("colour = 3\n" + COSTS, "unknown key 'colour'; there are name, base, axes"),
     (HEAD + AXES.replace("rows", "pixels"), "unknown axis 'pixels'; there are group, lanes"),
     (HEAD + AXES.replace("rows = [4, 8]\n", ""), "there is no axis 'rows'; there must be group, lanes, rows, columns"),
+    (HEAD + AXES + 'array = ["sdp", "drq"]\n', r"axis array has 'drq', but each must be one of sdp, sdp-plain"),
     (HEAD + AXES.replace("[4, 8]", "[]", 1), r"axis group = \[\], but must be a list that is not empty"),
     (HEAD + AXES.replace("[4, 8]", "[4, 0.5]", 1), "axis group has 0.5, but each must be a whole number above 0"),
     (COSTS.replace("[0.25, 0.5]", "[]"), r"budgets = \[\], but must be a list that is not empty"),
@@ -93,6 +94,12 @@ def test_the_grid_of_the_repository():
     found = grid.read(ROOT / "sweep.toml", NAMED["tiny"])
     assert found.base == NAMED["small"] and found.networks[0] == Source("digits", str(DIGITS))
     assert all(c.config for c in found.candidates()) and {c.name for c in found.candidates() if c.series == "shipped"} == set(grid.SHIPPED)
+    found = grid.read(ROOT / "sweep-groups.toml", NAMED["tiny"])
+    assert found.budgets == [grid.SEARCHED] and found.networks[0] == Source("digits", str(DIGITS))
+    configs = {c.name: c.config for c in found.candidates()}
+    assert set(configs) == {f"g{group}-l2-8x8-{array}" for group in (4, 8) for array in grid.TERMS}
+    assert grid._sizes(configs["g8-l2-8x8-sdp"]) == grid._sizes(NAMED["small"])
+    assert grid._sizes(configs["g8-l2-8x8-sdp-plain"]) == grid._sizes(grid.SHIPPED["small-plain"])
 
 
 def test_derived_fields():
@@ -108,6 +115,9 @@ def test_derived_fields():
             for lanes, group in ((2, 8), (1, 32), (3, 4), (32, 2)):
                 fields = grid.derive(NAMED["small"], rows=rows, columns=columns, lanes=lanes, group=group)
                 made, base = Config(name="x", **fields).memory_bits(), NAMED["small"].memory_bits()
+                for array in grid.TERMS:
+                    plain = Config(name="x", **grid.derive(NAMED["small"], rows=rows, columns=columns, lanes=lanes, group=group, array=array))
+                    assert plain.array == array and plain.memory_bits()["weights"] <= base["weights"] < 2 * plain.memory_bits()["weights"]
                 assert made["weights"] <= base["weights"] < 2 * made["weights"] and base["activations"] <= made["activations"] < 2 * base["activations"]
 
 
@@ -236,7 +246,7 @@ def test_what_cannot_exist_is_a_row(tmp_path):
 
 
 def areas(config):
-    return {"area": 1000.0 * config.rows, "array": 500.0, "per_multiplier": 5.0, "unit": "NAND2", "selector_share": 0.1, "memory_bits": 7,
+    return {"area": 1000.0 * config.rows, "array": 500.0, "per_multiplier": 5.0, "to_dense": 1.5, "unit": "NAND2", "selector_share": 0.1, "memory_bits": 7,
             "units": {"term selectors": 400.0 * config.rows, "controller": 600.0 * config.rows}}
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdp import UserError
+from sdp.arrays import ARRAYS
 from sdp.config import NAMED, VARIANTS, Config, ConfigError, load
 from sim.data import DataError, preprocessing
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits" / "digits.onnx"
 AXES = tuple(field.name for field in dataclasses.fields(Config) if field.name != "name")
+TERMS = tuple(name for name, array in ARRAYS.items() if array.terms)
 SHIPPED = NAMED | VARIANTS
 REQUIRED = ("group", "lanes", "rows", "columns")
 WEIGHTS = {"w4": True, "w8": False}
@@ -44,7 +46,7 @@ class Candidate:
 
     series: str
     name: str
-    fields: dict[str, int]
+    fields: dict[str, int | str]
     config: Config | None
     reason: str = ""
 
@@ -68,7 +70,7 @@ class Grid:
 
     name: str
     base: Config
-    axes: dict[str, list[int]]
+    axes: dict[str, list[int | str]]
     networks: list[Source]
     shipped: list[str]
     budgets: list[int | float | str]
@@ -93,7 +95,7 @@ class Grid:
         return [*found.values(), *others]
 
 
-def derive(base: Config, **fields: int) -> dict[str, int]:
+def derive(base: Config, **fields: int | str) -> dict[str, int | str]:
     """All fields of a configuration of which some are given. The rule for the others, which the shipped ones keep but for their memories:
 
     ``ports`` grow with the rows, so that reading a step takes as long as in ``base`` (the largest power of two that divides ``rows``);
@@ -108,16 +110,16 @@ def derive(base: Config, **fields: int) -> dict[str, int]:
         made["outputs"] = math.gcd(made["columns"], word)
     rules = {
         "activation_words": max(4 * made["ports"], 1 << math.ceil(math.log2(base.activation_words * base.word / word))),
-        "weight_words": max(2, base.weight_words * base.columns * base.word // (made["columns"] * word)),
+        "weight_words": max(2, base.weight_words * base.weight_bits // (made["columns"] * word * ARRAYS[made["array"]].slot_bits)),
         "scale_words": max(2, base.scale_words * base.outputs // made["outputs"]),
         "reduction": -(-base.reduction // word) * word,
     }
     return made | {name: value for name, value in rules.items() if name not in fields}
 
 
-def candidate(series: str, base: Config, fields: dict[str, int], suffix: str = "") -> Candidate:
+def candidate(series: str, base: Config, fields: dict[str, int | str], suffix: str = "") -> Candidate:
     made = derive(base, **fields)
-    more = [f"{name}{value}" for name, value in fields.items() if name not in REQUIRED]
+    more = [value if name == "array" else f"{name}{value}" for name, value in fields.items() if name not in REQUIRED]
     name = "-".join([f"g{made['group']}-l{made['lanes']}-{made['rows']}x{made['columns']}", *more]).replace("_", "-") + suffix
     try:
         return Candidate(series, name, made, Config(name=name, **made))
@@ -157,7 +159,7 @@ def terms(budget: int | float, group: int) -> int:
     return int(count)
 
 
-def _fields(config: Config) -> dict[str, int]:
+def _fields(config: Config) -> dict[str, int | str]:
     return {name: getattr(config, name) for name in AXES}
 
 
@@ -211,7 +213,8 @@ def read(path: str | Path, base: Config, liberty: str | Path | None = None) -> G
     for name, values in axes.items():
         check(isinstance(values, list) and values, f"axis {name} = {values!r}, but must be a list that is not empty")
         for value in values:
-            check(whole(value, 1), f"axis {name} has {value!r}, but each must be a whole number above 0")
+            fits, text = (value in TERMS, f"one of {', '.join(TERMS)}") if name == "array" else (whole(value, 1), "a whole number above 0")
+            check(fits, f"axis {name} has {value!r}, but each must be {text}")
     networks = [_source(entry, path.parent, where) for entry in
                 one("networks", [{}], lambda v: isinstance(v, list) and all(isinstance(n, dict) for n in v), "[[networks]] tables")]
     networks = [network for network in networks if network]

@@ -1,13 +1,13 @@
 """What a sweep found, from its rows alone: fronts, the place of the shipped configurations, and where doubling ends."""
 
 from synth.space import pareto
-from synth.space.grid import SERIES
+from synth.space.grid import SEARCHED, SERIES
 from synth.space.tasks import CAUSES
 
 Rows = list[dict]
 DOUBLED = 1.9
 """Throughput that a doubling of rows or columns should give at least."""
-SHOWN = ("configuration", "group", "lanes", "rows", "columns", "nibble_multipliers", "network", "budget", "terms", "weights", "cycles", "area", "memory_bits",
+SHOWN = ("configuration", "group", "lanes", "rows", "columns", "array", "nibble_multipliers", "network", "budget", "terms", "weights", "cycles", "area", "array_to_dense", "memory_bits",
          "energy_nj", "accuracy", "accuracy_low", "accuracy_high", "expected_loss", "expected_error")
 
 
@@ -75,7 +75,7 @@ def shown(row: dict) -> dict:
 
 
 def summary(rows: Rows, max_loss: float = 1.0) -> dict:
-    """As JSON. Per network ``fast``: the front of cycles and area among good rows, ``frugal``: that of expected loss and energy; the unit of areas is
+    """As JSON. Per network ``fast``: the front of cycles and area among good rows, ``frugal``: that of expected loss and energy; ``searched``: the mixtures; the unit of areas is
     ``area_unit``; ``scaling``: see :func:`scaling`; ``impossible``: number of rows by reason."""
     reasons = [row["reason"] for row in rows if row["reason"]]
     networks = {}
@@ -83,7 +83,8 @@ def summary(rows: Rows, max_loss: float = 1.0) -> dict:
         there = usable(rows, network)
         networks[network] = {
             "rows": len(there), "images": max((row["images"] or 0 for row in there), default=0), "fast": [shown(row) for row in front(good(there, max_loss), *FAST)],
-            "frugal": [shown(row) for row in front(there, *FRUGAL)], "shipped": shipped(rows, network, max_loss)}
+            "frugal": [shown(row) for row in front(there, *FRUGAL)], "shipped": shipped(rows, network, max_loss),
+            "searched": [shown(row) for row in there if row["budget"] == SEARCHED]}
     return {"max_loss": max_loss, "area_unit": next((row["area_unit"] for row in rows if row.get("area_unit")), None),
             "energy_basis": next((row["energy_basis"] for row in rows if row.get("energy_basis")), None),
             "networks": networks, "scaling": scaling(rows),

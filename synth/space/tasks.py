@@ -63,16 +63,16 @@ class Area:
 
     def follows(self) -> dict:
         return {"config": sizes(self.config), "library": self.library.digest, "yosys": yosys_version(),
-                "code": code("hw/accelerator.py", "hw/verilog.py", "synth/area.py")}
+                "code": code("hw/accelerator.py", "hw/verilog.py", "synth/area.py", alone=(HERE,))}
 
     def run(self) -> tuple[dict, bool]:
         try:
             found = area.measure(self.config, self.library, export(Accelerator(self.config), area.TOP)).as_json()
         except YosysError as error:
             return {"reason": str(error)}, False
-        return {"area": found["total"], "array": found["array"], "per_multiplier": found["array_per_nibble_multiplier"], "unit": found["unit"],
-                "library": found["library"], "selector_share": found["selector_share_of_array"], "memory_bits": found["memory_bits"],
-                "units": {unit["name"]: unit["area"] for unit in found["units"]}}, True
+        return {"area": found["total"], "array": found["array"], "per_multiplier": found["array_per_nibble_multiplier"],
+                "to_dense": found["ratio_to_dense_int4"], "unit": found["unit"], "library": found["library"],
+                "selector_share": found["selector_share_of_array"], "memory_bits": found["memory_bits"], "units": {unit["name"]: unit["area"] for unit in found["units"]}}, True
 
 
 def modes(names: list[str], group: int, budget: int, w4: bool) -> dict[str, tuple[int, bool]]:
@@ -94,7 +94,7 @@ def images(source: Source, network: Network, calibration: int, test: int) -> tup
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of a network with groups of ``config.group`` codes, whose other sizes do not matter, but to the search.
+    """Of a network with groups of ``config.group`` codes and the digits of ``config.array``; other sizes do not matter, but to the search.
 
     ``expected_loss``, points of accuracy beyond exact 8 bit, and ``expected_error``, its standard error, are what anything is chosen by: the compiler's
     estimate (:mod:`compiler.loss`) on a quarter of the calibration images, and blends of them, which the network was not fitted to. ``accuracy``, on
@@ -111,7 +111,8 @@ class Accuracy:
 
     def follows(self) -> dict:
         files = {name: file_hash(path) for name, path in zip(("model", "test", "calibration"), self.source.files)}
-        config = sizes(self.config) if self.budget is None else {"group": self.config.group, "scale_bits": self.config.scale_bits}
+        config = sizes(self.config) if self.budget is None else {"group": self.config.group, "scale_bits": self.config.scale_bits,
+                                                                                          "array": self.config.array}
         return {"files": files, "preprocess": self.source.preprocess, "config": config, "budget": self.budget, "w4": self.w4, "images": self.images,
                 "calibration": self.calibration, "max_loss": self.max_loss if self.budget is None else None,
                 "code": code("compiler/ablation.py", "compiler/flow.py", "sim/flow.py", "sim/data.py", "sim/accuracy.py", "examples/digits/data.py",
