@@ -11,7 +11,8 @@ from synth import output
 DOCUMENT = Path("docs") / "silicon.md"
 SHOWN, POWER, LAYOUTS = NAMED | VARIANTS, ("small",), ("tiny", "small")
 """Configurations whose area and timing are shown, whose power is measured, and those that are placed and routed."""
-SWEEP = Path("sweep") / "default" / "summary.json"
+SWEEPS = {"sweep": ("default", "make sweep LIBERTY=..."), "groups": ("groups", "make sweep GRID=sweep-groups.toml LIBERTY=...")}
+"""Section, name of the grid, command."""
 
 
 class SiliconError(UserError):
@@ -37,11 +38,12 @@ def collect(build: Path) -> tuple[dict, dict[str, list[str]]]:
                 missing.setdefault(what, []).append(command.format(name))
             else:
                 found.setdefault(what, {})[name] = report
-    if (build / SWEEP).is_file():
-        found["sweep"] = json.loads((build / SWEEP).read_text())
-        stale(found["sweep"], found.get("area", {}))
-    else:
-        missing["sweep"] = ["make sweep"]
+    for section, (grid, command) in SWEEPS.items():
+        if (path := build / "sweep" / grid / "summary.json").is_file():
+            found[section] = json.loads(path.read_text())
+            stale(found[section], found.get("area", {}))
+        else:
+            missing[section] = [command]
     found["energy"] = {path.parent.name: json.loads(path.read_text())["bases"] for path in sorted(build.glob("networks/*/energy.json"))}
     if not found["energy"]:
         missing["energy"] = ["make networks", "python -m sdp energy build/networks/NAME --config small"]
@@ -144,6 +146,15 @@ def sweep(found: dict) -> str:
     return "\n".join(parts)
 
 
+def groups(found: dict) -> str:
+    """The grid of searched mixtures: all of its points, whether they are on a front or not."""
+    rows = [[network, row["configuration"], f"{row['cycles']:,}", f"{row['area']:,.0f}", f"{row['array_to_dense']:.2f}",
+             f"{row['cycles'] * row['area'] / 1e9:,.1f}", f"{row['energy_nj'] / 1e3:.2f}", f"{row['expected_loss']:.2f} +- {row['expected_error']:.2f}",
+             f"{row['accuracy']:.2f}"] for network, r in found["networks"].items() for row in r["searched"]]
+    return table(["network", "configuration", "cycles", f"area, {found['area_unit']}", "array / dense", "cycles x area / 1e9", "uJ",
+                  "expected loss, points", "top-1, %"], rows)
+
+
 def tools(found: dict) -> str:
     lines = []
     for what, names in (("area", ("library", "yosys", "abc", "amaranth")), ("timing", ("sta",)), ("fpga", ("nextpnr", "seed"))):
@@ -195,6 +206,11 @@ accuracy with the fewest terms, groups of four take a third less area per multip
 that need its finer budgets; `small-4`, `medium` and `large` are g4-l4-8x8, g4-l4-16x8 and g4-l8-16x16 of this grid, the last two with more activation memory.
 
 {sweep}
+### Groups of eight or of four
+`make sweep GRID=sweep-groups.toml`: four ways to spend 256 nibble multipliers, each network with the mixture of budgets that the compiler finds to lose at most
+one point. Time times area is what a chip pays for an image.
+
+{groups}
 """
 
 
@@ -209,7 +225,7 @@ def write(build: Path, document: Path) -> list[str]:
         lacks = f"Not measured in this state: {', '.join(f'`{command}`' for command in missing[what])}.\n" if what in missing else ""
         return "\n".join(part for part in (there, lacks) if part)
 
-    parts = {make.__name__: section(make, make.__name__) for make in (area, timing, power, energy, fpga, sweep)}
+    parts = {make.__name__: section(make, make.__name__) for make in (area, timing, power, energy, fpga, sweep, groups)}
     output.made(document.parent)
     try:
         document.write_text(TEMPLATE.format(tools=tools(found), **parts))

@@ -32,9 +32,9 @@ def test_what_is_missing_is_named(tmp_path):
     put(tmp_path, "small", "area", area(2e6))
     missing = silicon.write(tmp_path, tmp_path / "silicon.md")
     text = (tmp_path / "silicon.md").read_text()
-    assert missing[: len(SHOWN) - 1] == [f"make area CONFIG={name} LIBERTY=..." for name in SHOWN if name != "small"] and "make sweep" in missing
+    assert missing[: len(SHOWN) - 1] == [f"make area CONFIG={name} LIBERTY=..." for name in SHOWN if name != "small"] and "make sweep LIBERTY=..." in missing
     assert "make timing CONFIG=small-plain LIBERTY=..." in missing
-    assert text.count("Not measured in this state") == 6 and all(f"`{command}`" in text for command in missing)
+    assert text.count("Not measured in this state") == 7 and all(f"`{command}`" in text for command in missing)
 
 
 def test_what_was_measured_is_there(tmp_path):
@@ -45,6 +45,16 @@ def test_what_was_measured_is_there(tmp_path):
     assert "make area CONFIG=tiny LIBERTY=..." in missing and "make area CONFIG=small LIBERTY=..." not in missing
     assert "| small | 256 | 2.000 | 3 | 50% | 4,321 | 6.2% | 3,000 | 1.44 |" in text and "| tiny |" not in text
     assert "| processing elements | 64 | 7 | 10 | 20 | 500,000 | 25.0% |" in text and "* library: some_library" in text
+
+
+def test_searched_mixtures_are_there(tmp_path):
+    row = {"configuration": "g8", "cycles": 123_456, "area": 2e6, "array_to_dense": 1.5, "energy_nj": 2345.0, "expected_loss": 0.5, "expected_error": 0.125,
+           "accuracy": 91.25}
+    (tmp_path / "sweep").mkdir()
+    put(tmp_path / "sweep", "groups", "summary", {"area_unit": "um2", "networks": {"net": {"shipped": {}, "searched": [row]}}})
+    missing = silicon.write(tmp_path, tmp_path / "silicon.md")
+    assert "| net | g8 | 123,456 | 2,000,000 | 1.50 | 246.9 | 2.35 | 0.50 +- 0.12 | 91.25 |" in (tmp_path / "silicon.md").read_text()
+    assert not any("groups" in command for command in missing) and "make sweep LIBERTY=..." in missing
 
 
 def test_unwritable(tmp_path, monkeypatch, capsys):
