@@ -80,6 +80,8 @@ def _accuracy_energy(axes, rows, network, found):
 
 def _cycles_budget(axes, rows, network, found):
     rows = [row for row in rows if row["terms"] is not None]
+    if not rows:
+        return False
     names = [name for name in dict.fromkeys(row["configuration"] for row in rows) if any(r["configuration"] == name and r["series"] == "shipped" for r in rows)]
     for at, name in enumerate(names or list(dict.fromkeys(row["configuration"] for row in rows))[:4]):
         for weights, style in (("w4", "o-"), ("w8", "s--")):
@@ -89,7 +91,7 @@ def _cycles_budget(axes, rows, network, found):
     axes.set(yscale="log", xlabel="budget, share of all terms; first and last layer at all", ylabel="cycles per image", title=network)
     axes.set_xscale("log", base=2)
     axes.legend(fontsize=7)
-    return bool(rows)
+    return True
 
 
 def _area(figure, rows, found):

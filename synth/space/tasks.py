@@ -98,7 +98,8 @@ class Accuracy:
 
     ``expected_loss``, points of accuracy beyond exact 8 bit, and ``expected_error``, its standard error, are what anything is chosen by: the compiler's
     estimate (:mod:`compiler.loss`) on a quarter of the calibration images, and blends of them, which the network was not fitted to. ``accuracy``, on
-    test images, with its 95 % interval, is what is reported. ``budget``: none for the compiler's mixture, which may lose ``max_loss`` points.
+    test images, with its 95 % interval, is what is reported. ``budget``: none for the compiler's mixture, which may lose ``max_loss`` points; the
+    search holds the same quarter back and fits to all images once it has chosen.
     """
 
     source: Source
@@ -126,7 +127,7 @@ class Accuracy:
                 samples = Samples.of(network, fit.images, fit.labels)
                 seen, held = samples.images[: samples.fit], samples.images[samples.fit :]
                 if self.budget is None:
-                    made = flow.choose(network, seen, None, self.config, self.max_loss).sdp
+                    made = flow.choose(network, fit.images, fit.labels, self.config, self.max_loss).sdp
                 else:
                     made = ablation.build(network, seen, self.config, PASSES, self.budget, self.w4, 2 * self.config.group)
                 wanted, exact = float_logits(network, held), quantize.quantize(quantize.calibrate(network, seen), self.config)
