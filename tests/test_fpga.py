@@ -153,6 +153,14 @@ def test_memories_of_the_accelerator(component, rams, tmp_path):
     assert not any(memory.cells for memory in memories)
 
 
+def test_a_depth_between_powers_of_two_needs_no_multiplexer(tmp_path):
+    """1,280 words: 2,048 x 9 bits each, not three of 512 x 36 and something to choose among them. The report says how deep the memory is, not the RAM."""
+    component = StreamMemory(width=72, depth=1280, beat=72)
+    found = synthesis.synthesize(export(component, "accelerator") + harness("accelerator", flat_ports(component)), "harness", tmp_path, ("accelerator",))
+    assert [(memory.words, memory.cells) for memory in found.memories] == [(1280, {synthesis.RAM: 72 // 9})]
+    assert found.cells["accelerator"]["LUT4"] < 72
+
+
 def test_memory_that_cannot_be_block_ram(tmp_path):
     with pytest.raises(synthesis.MappingError, match=r"^memory accelerator\.looked_up does not map to block RAM: it needs one write port and synchronous reads$"):
         _memories(Asynchronous(), tmp_path)

@@ -17,6 +17,9 @@ and L6MUX21, which join LUTs to wider ones, are there beside the LUTs. Place and
 RAM, DISTRIBUTED = "DP16KD", "TRELLIS_DPR16X4"
 """Block RAM: 512 words of 36 bits, or 1,024 of 18; distributed RAM: 16 words of 4 bits (Lattice FPGA-DS-02012)."""
 
+RAM_WORDS = 512
+"""Of a block RAM at its widest."""
+
 DISTRIBUTED_WORDS = 16
 """A memory of more words must be block RAM; others are distributed RAM or flip-flops, as Yosys finds better."""
 
@@ -25,6 +28,8 @@ DISTRIBUTED_WORDS = 16
 # techmap: a nibble multiplier would take a whole 18 x 18 DSP, and there are not enough; so multipliers that narrow are made of LUTs. ABC9's
 # script for area: with its default script an element of `small` was 1.7 times as large. Module by module, since flat took six times as
 # long and was no smaller.
+# deeper: words are narrower in deeper block RAMs, so a memory that is as deep as its address reaches takes a few more of them, but no multiplexer
+# behind them. `small` could not be routed with three block RAMs for each bit of its weights.
 _SCRIPT = """\
 read_verilog design.v
 hierarchy -check -top {top}
@@ -38,7 +43,7 @@ synth_ecp5 -top {top} -noflatten -run begin:map_ram
 memory_map -rom-only
 setattr -set ram_style "block" t:$mem_v2 r:SIZE>{words} %i
 dump -m -o memories.txt t:$mem_v2
-synth_ecp5 -top {top} -noflatten -run map_ram:
+{deeper}synth_ecp5 -top {top} -noflatten -run map_ram:
 write_json modules.json
 flatten
 opt_clean
@@ -98,7 +103,7 @@ def synthesize(verilog: str, top: str, folder: Path, unchecked: tuple[str, ...] 
     """
     (folder / "design.v").write_text(verilog)
     (folder / "synth.ys").write_text(_SCRIPT.format(
-        top=top, words=DISTRIBUTED_WORDS, attributes="".join(f"setattr -set no_rw_check 1 {module}/m:*\n" for module in unchecked)))
+        top=top, words=DISTRIBUTED_WORDS, deeper=_deeper(verilog), attributes="".join(f"setattr -set no_rw_check 1 {module}/m:*\n" for module in unchecked)))
     try:
         run_script(folder / "synth.ys")
     except YosysError as error:
@@ -106,6 +111,13 @@ def synthesize(verilog: str, top: str, folder: Path, unchecked: tuple[str, ...] 
             raise MappingError(f"memory {found[1]} does not map to block RAM: it needs one write port and synchronous reads") from None
         raise
     return read(json.loads((folder / "modules.json").read_text()), (folder / "memories.txt").read_text(), top)
+
+
+def _deeper(verilog: str) -> str:
+    """Commands that bring all memories above ``RAM_WORDS`` to the next power of two; nobody reads what is added."""
+    depths = {int(last) + 1 for last in re.findall(r"^ *reg (?:\[\d+:0\] )?\S+ \[(\d+):0\];$", verilog, re.MULTILINE)}
+    return "".join(f"setparam -set SIZE {1 << depth.bit_length()} t:$mem_v2 r:SIZE={depth} %i\n"
+                   for depth in sorted(depths) if depth > RAM_WORDS and depth & (depth - 1))
 
 
 def read(netlist: dict, dump: str, top: str) -> Synthesis:
