@@ -173,7 +173,8 @@ Written by `make silicon` from the reports that the other commands leave under `
 `make area CONFIG=... LIBERTY=...`: every distinct module mapped once, its area times its instances. The array is all that grows with the number of nibble
 multipliers: elements, selectors, operand and weight registers, their sequencing. Beside it a plain dense INT4 array (`hw/dense_array.py`) of as many rows,
 columns and lanes, from the same script: 4 x 4 bit, unsigned codes, the same staging and drain, its multipliers written as small as we could. It was to be at most 1.40
-times as large in `small`, which is not met; `large` meets it. What is above the dense array: accumulators five bits wider, selectors and staging, the choice of
+times as large in `small`, which is not met; `large` meets it, and so would `small` with groups of four, which cost more than they save (below, "Groups of eight
+or of four"). What is above the dense array: accumulators five bits wider, selectors and staging, the choice of
 the weight slot, the term's shift, a sign beside the four bits of code and of weight, and a register for the weights, without which the memory's delay would stand
 before the multiplier's. Where more columns share a selector, or groups are smaller, it is less. `small-plain` has weight digits of four bits instead of five:
 smaller, but more layers then need two digits (`python -m compare.accuracy --method sdp --config small-plain`), so it is not what `small` is.
@@ -201,14 +202,15 @@ What a bit costs stands with source and bounds in `synth/energy_constants.toml`,
 
 {fpga}
 ## Design space
-`make sweep`: `sweep.toml` says over what; results, plots and this summary lie under `build/sweep`. Shipped configurations were chosen from it: groups of eight keep
-accuracy with the fewest terms, groups of four take a third less area per multiplier, and above `small` that is the faster use of silicon. `small` stays for networks
-that need its finer budgets; `small-4`, `medium` and `large` are g4-l4-8x8, g4-l4-16x8 and g4-l8-16x16 of this grid, the last two with more activation memory.
+`make sweep`: `sweep.toml` says over what; results, plots and this summary lie under `build/sweep`. Shipped configurations were chosen from it: with one budget in all
+layers, groups of four lanes and four codes are the faster use of silicon above `small`. `small` has groups of eight for their finer budgets, which pay where each
+layer has its own (the last table); `small-4`, `medium` and `large` are g4-l4-8x8, g4-l4-16x8 and g4-l8-16x16 of this grid, the last two with more activation memory.
 
 {sweep}
 ### Groups of eight or of four
 `make sweep GRID=sweep-groups.toml`: four ways to spend 256 nibble multipliers, each network with the mixture of budgets that the compiler finds to lose at most
-one point. Time times area is what a chip pays for an image.
+one point. Time times area is what a chip pays for an image. Groups of four bring the array within 1.40 of the dense one, but need more terms for the same
+accuracy and read words half as wide: more energy on all networks, more time times area on most. So `small` keeps groups of eight, and digits with a sign.
 
 {groups}
 """
