@@ -210,7 +210,8 @@ layer has its own (the last table); `small-4`, `medium` and `large` are g4-l4-8x
 ### Groups of eight or of four
 `make sweep GRID=sweep-groups.toml`: four ways to spend 256 nibble multipliers, each network with the mixture of budgets that the compiler finds to lose at most
 one point. Time times area is what a chip pays for an image. Groups of four bring the array within 1.40 of the dense one, but need more terms for the same
-accuracy and read words half as wide: more energy on all networks, more time times area on most. So `small` keeps groups of eight, and digits with a sign.
+accuracy and read words half as wide: more energy on all networks, more time times area on ResNet-20 and DS-CNN, about as much on the others. So `small` keeps groups
+of eight; plain digits (of four bits) cost ResNet-20 and ResNet-8 about a fifth in time times area and save little elsewhere.
 
 {groups}
 """
