@@ -29,7 +29,7 @@ DISTRIBUTED_WORDS = 16
 # script for area: with its default script an element of `small` was 1.7 times as large. Module by module, since flat took six times as
 # long and was no smaller.
 # deeper: words are narrower in deeper block RAMs, so a memory that is as deep as its address reaches takes a few more of them, but no multiplexer
-# behind them. `small` could not be routed with three block RAMs for each bit of its weights.
+# behind them: in `small` 30 block RAMs more and 2,600 LUTs less, and after eight rounds of the router 20,000 wires contested instead of 28,000.
 _SCRIPT = """\
 read_verilog design.v
 hierarchy -check -top {top}
