@@ -203,7 +203,7 @@ What a bit costs stands with source and bounds in `synth/energy_constants.toml`,
 {fpga}
 ## Design space
 `make sweep`: `sweep.toml` says over what; results, plots and this summary lie under `build/sweep`. Shipped configurations were chosen from it: with one budget in all
-layers, groups of four lanes and four codes are the faster use of silicon above `small`. `small` has groups of eight for their finer budgets, which pay where each
+layers, groups of four codes in four lanes are the fastest use of silicon from `small-4` on. `small` has groups of eight for their finer budgets, which pay where each
 layer has its own (the last table); `small-4`, `medium` and `large` are g4-l4-8x8, g4-l4-16x8 and g4-l8-16x16 of this grid, the last two with more activation memory.
 
 {sweep}
