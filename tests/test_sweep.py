@@ -20,6 +20,7 @@ from golden.cycles import layer_cycles
 from sdp.__main__ import main
 from sdp.config import NAMED, Config
 from sdp.program import Kind
+from sim import flow
 from synth import sweep
 from synth.cells.cell_library import generic_gates
 from synth.space import grid, pareto, plots, summary, task_cache, tasks
@@ -272,6 +273,41 @@ def test_summary_and_plots(tmp_path, monkeypatch):
     assert first == [path.read_bytes() for path in plots.write(rows, found, tmp_path)]
 
 
+def test_searched_mixtures_belong_to_group_and_array(tmp_path, monkeypatch):
+    """The search is made up: a mixture for each group and array. Its row has the accuracy and the cycles of that mixture."""
+    names = [layer.name for layer in quantize.quantize(tasks.skeleton(str(DIGITS), ""), NAMED["small"]).layers if layer.kind is Kind.CONV]
+
+    def budget(config):
+        return config.group // 2 + (config.array == "sdp-plain")
+
+    def found(task):
+        assert task.budget is None and task.config.lanes == 2
+        accuracy = 90.0 + budget(task.config)
+        return {"images": 50, "accuracy": accuracy, "low": accuracy, "high": accuracy, "expected_loss": 0.0, "expected_error": 0.1,
+                "modes": {name: (budget(task.config), True) for name in names}}, True
+
+    monkeypatch.setattr(tasks.Accuracy, "run", found)
+    text = COSTS.replace("[0.25, 0.5]", '["searched"]').replace("images = 0", "images = 50").replace('["small"]', "[]")
+    rows = run(tmp_path, text + 'array = ["sdp", "sdp-plain"]\n')
+    assert len(rows) == 8 and {row["array"] for row in rows} == {"sdp", "sdp-plain"}
+    for row, made in zip(rows, read(tmp_path, text + 'array = ["sdp", "sdp-plain"]\n').candidates()):
+        mixture = tuple((name, budget(made.config), True) for name in names)
+        cost, _ = tasks.Cost(made.config, Source("digits", str(DIGITS)), None, True, mixture, "published").run()
+        assert (row["configuration"], row["accuracy"], row["cycles"]) == (made.name, 90 + budget(made.config), cost["cycles"]) and not row["reason"]
+    assert [row["configuration"] for row in summary.summary(rows)["networks"]["digits"]["searched"]] == [row["configuration"] for row in rows]
+
+
+def test_a_searched_mixture_is_the_compilers(tmp_path):
+    """A real search on few images: what ``sim.flow.choose`` finds."""
+    config, source = NAMED["small"], Source("digits", str(DIGITS))
+    seen, _ = tasks.Accuracy(source, config, None, True, 40, 32, 3.0).run()
+    network = flow.read(DIGITS)
+    fit, _ = tasks.images(source, network, 32, 40)
+    made = flow.choose(network, fit.images, fit.labels, config, 3.0).sdp
+    assert seen["modes"] == {layer.name: (layer.budget, layer.w4) for layer in made.layers if layer.kind is Kind.CONV}
+    assert any(budget < 2 * config.group for budget, _ in seen["modes"].values()) and seen["expected_loss"] < 3
+
+
 def test_scaling_says_what_ends_it(tmp_path):
     rows = run(tmp_path, COSTS + '[scaling]\nbudget = 2\nweights = ["w8", "w4"]\n')
     found = summary.summary(rows)["scaling"]
@@ -289,7 +325,7 @@ def test_accuracy_and_area_are_those_of_the_commands(tmp_path):
     config = Config(name="least", **grid.derive(NAMED["tiny"], group=4, lanes=1, rows=1, columns=1) | {"scale_bits": 8, "log_layers": 1})
     found, keep = tasks.Area(config, generic_gates()).run()
     assert keep and found["unit"] == "NAND2" and sum(found["units"].values()) == pytest.approx(found["area"])
-    assert 0 < found["array"] < found["area"] and found["memory_bits"] >= sum(config.memory_bits().values()) - config.log_layers * 128
+    assert 1 < found["to_dense"] < 3 and 0 < found["array"] < found["area"] and found["memory_bits"] >= sum(config.memory_bits().values()) - config.log_layers * 128
     seen, _ = tasks.Accuracy(Source("digits", str(DIGITS)), config, 8, False, 40, 32, 1.0).run()
     assert seen["images"] == 40 and seen["low"] < seen["accuracy"] <= seen["high"] + 1e-9 and seen["accuracy"] > 90
     assert abs(seen["expected_loss"]) < 1 and 0 < seen["expected_error"] < 1 and set(map(tuple, seen["modes"].values())) == {(8, False)}
