@@ -199,8 +199,8 @@ What a bit costs stands with source and bounds in `synth/energy_constants.toml`,
 {energy}
 ## FPGA
 `make fpga CONFIG=...`: Yosys and nextpnr for Lattice ECP5, after place and route; only the clock has its pin. All memories lie in block RAM, or the command fails.
-`small` is mapped and placed on the largest ECP5 (64 % of its LUTs, 95 % of its block RAMs), but was not routed: of 960,000 wires 19,000 were still wanted by two nets after
-nine rounds of nextpnr's router, 6 % fewer each round.
+`small` is mapped and placed on the largest ECP5 (64 % of its LUTs, 95 % of its block RAMs), but was not routed: of 960,000 wires 19,000 were still wanted by
+two nets after nine rounds of nextpnr's router, 6 % fewer each round.
 
 {fpga}
 ## Design space

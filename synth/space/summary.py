@@ -7,8 +7,8 @@ from synth.space.tasks import CAUSES
 Rows = list[dict]
 DOUBLED = 1.9
 """Throughput that a doubling of rows or columns should give at least."""
-SHOWN = ("configuration", "group", "lanes", "rows", "columns", "array", "nibble_multipliers", "network", "budget", "terms", "weights", "cycles", "area", "array_to_dense", "memory_bits",
-         "energy_nj", "accuracy", "accuracy_low", "accuracy_high", "expected_loss", "expected_error")
+SHOWN = ("configuration", "group", "lanes", "rows", "columns", "array", "nibble_multipliers", "network", "budget", "terms", "weights", "cycles", "area",
+         "array_to_dense", "memory_bits", "energy_nj", "accuracy", "accuracy_low", "accuracy_high", "expected_loss", "expected_error")
 
 
 def usable(rows: Rows, network: str) -> Rows:
@@ -75,8 +75,8 @@ def shown(row: dict) -> dict:
 
 
 def summary(rows: Rows, max_loss: float = 1.0) -> dict:
-    """As JSON. Per network ``fast``: the front of cycles and area among good rows, ``frugal``: that of expected loss and energy; ``searched``: the mixtures; the unit of areas is
-    ``area_unit``; ``scaling``: see :func:`scaling`; ``impossible``: number of rows by reason."""
+    """As JSON. Per network ``fast``: the front of cycles and area among good rows, ``frugal``: that of expected loss and energy; ``searched``: the
+    mixtures; the unit of areas is ``area_unit``; ``scaling``: see :func:`scaling`; ``impossible``: number of rows by reason."""
     reasons = [row["reason"] for row in rows if row["reason"]]
     networks = {}
     for network in dict.fromkeys(row["network"] for row in rows):

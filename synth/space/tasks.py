@@ -72,7 +72,8 @@ class Area:
             return {"reason": str(error)}, False
         return {"area": found["total"], "array": found["array"], "per_multiplier": found["array_per_nibble_multiplier"],
                 "to_dense": found["ratio_to_dense_int4"], "unit": found["unit"], "library": found["library"],
-                "selector_share": found["selector_share_of_array"], "memory_bits": found["memory_bits"], "units": {unit["name"]: unit["area"] for unit in found["units"]}}, True
+                "selector_share": found["selector_share_of_array"], "memory_bits": found["memory_bits"],
+                "units": {unit["name"]: unit["area"] for unit in found["units"]}}, True
 
 
 def modes(names: list[str], group: int, budget: int, w4: bool) -> dict[str, tuple[int, bool]]:
