@@ -162,8 +162,10 @@ def main(args: argparse.Namespace) -> int:
             else:
                 print(text, flush=True)
 
-        found = report(config, library, args.clock or CLOCK, workload(args), progress)
-    path = output.save(folder / "power.json", found)
+        work = workload(args)
+        found = report(config, library, args.clock or CLOCK, work, progress)
+    # `sdp energy` takes power.json: what another network gave does not replace it.
+    path = output.save(folder / (f"power-{work.name}.json" if args.model else "power.json"), found)
     show(found, console)
     print(path)
     return 0

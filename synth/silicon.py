@@ -38,6 +38,8 @@ def collect(build: Path) -> tuple[dict, dict[str, list[str]]]:
                 missing.setdefault(what, []).append(command.format(name))
             else:
                 found.setdefault(what, {})[name] = report
+    for name in POWER:
+        found.get("power", {}).update({path.stem: json.loads(path.read_text()) for path in sorted((build / name).glob("power-*.json"))})
     for section, (grid, command) in SWEEPS.items():
         if (path := build / "sweep" / grid / "summary.json").is_file():
             found[section] = json.loads(path.read_text())
@@ -90,7 +92,7 @@ def timing(reports: dict) -> str:
 
 def power(reports: dict) -> str:
     parts = []
-    for name, r in reports.items():
+    for r in reports.values():
         budgets = list(r["pj_per_cycle"])
         rows = [[unit, *(f"{r['pj_per_cycle'][b][unit]:,.1f}" for b in budgets)] for unit in r["pj_per_cycle"][budgets[0]]]
         rows.append(["**all**", *(f"{sum(r['pj_per_cycle'][b].values()):,.1f}" for b in budgets)])
@@ -98,7 +100,7 @@ def power(reports: dict) -> str:
         rows.append([f"mW at {r['clock_mhz']:g} MHz", *(f"{sum(r['mw'][b].values()):,.1f}" for b in budgets)])
         rows += [[f"pJ per MAC, {mode}", *(f"{r['pj_per_mac'][mode][b]:.3f}" for b in budgets)] for mode in r['pj_per_mac']]
         check = r["cross_check"]
-        parts += [f"`{name}`, {r['network']}, layers {', '.join(r['layers'])}: {r['cycles']:,} cycles of all {r['gates']:,} gates and "
+        parts += [f"`{r['config']['name']}`, {r['network']}, layers {', '.join(r['layers'])}: {r['cycles']:,} cycles of all {r['gates']:,} gates and "
                   f"{r['flip_flops']:,} flip-flops, {r['differences']} output bits differ from the RTL. pJ per cycle by budget:\n",
                   table(["unit", *(f"K = {b}" for b in budgets)], rows),
                   f"Second method: OpenSTA on the {check['gates']:,} gates of {check['part']}: {sum(check['opensta_mw'].values()):.3f} mW, "
@@ -188,7 +190,8 @@ smaller, but more layers then need two digits (`python -m compare.accuracy --met
 ## Power
 `make power CONFIG=... LIBERTY=...`: the mapped netlist of the whole array, every gate with its own delays, on what its ports did while the RTL ran layers of
 a real network. Each transition costs 1/2 C V^2 of the pins and wires that it drives and the internal energy of its cell; flip-flops pay for the clock, of which
-a tree with one buffer per 16 pins is included; nothing is gated.
+a tree with one buffer per 16 pins is included; nothing is gated. The digits are the demonstration's, and what `sdp energy` rests on; another network is measured with
+`python -m sdp power --model ... --test ... --calibration ...`.
 
 {power}
 ## Energy per inference

@@ -1,9 +1,11 @@
 """Power: energies of a module small enough to be computed by hand from the Liberty's numbers, toggles against Icarus, OpenSTA's figures, errors."""
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -278,3 +280,14 @@ def test_unwritable_folder_and_model_without_data(tmp_path):
         power.main(_arguments(tmp_path, out=tmp_path / "file"))
     with pytest.raises(power.PowerError, match=r"^--model needs --test and --calibration, npz files as for 'sdp run'$"):
         power.main(_arguments(tmp_path, model=tmp_path / "x.onnx"))
+
+
+@pytest.mark.skipif(shutil.which("sta") is None, reason="OpenSTA is installed by the targets that need it")
+def test_another_network_does_not_replace_what_energy_takes(tmp_path, monkeypatch):
+    (tmp_path / "made.lib").write_text(LIBERTY)
+    monkeypatch.setattr(power, "workload", lambda args: SimpleNamespace(name="digits" if args.model is None else "other"))
+    monkeypatch.setattr(power, "report", lambda config, library, clock, work, progress: {"network": work.name})
+    monkeypatch.setattr(power, "show", lambda found, console: None)
+    for model, file in ((None, "power.json"), (tmp_path / "other.onnx", "power-other.json"), (None, "power.json")):
+        assert power.main(_arguments(tmp_path, model=model)) == 0
+        assert json.loads((tmp_path / "tiny" / file).read_text()) == {"network": "digits" if model is None else "other"}

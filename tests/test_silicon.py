@@ -73,3 +73,16 @@ def test_what_changed_since_the_sweep_is_marked():
     assert {name: row["changed"] for name, row in shipped.items()} == {"small": False, "medium": True, "absent": False}
     silicon.stale(sweep | {"area_unit": "NAND2"}, {"medium": area(4.3e6)})
     assert not shipped["medium"]["changed"]
+
+
+def test_power_of_every_network_is_there(tmp_path):
+    def report(network):
+        return {"config": {"name": "small"}, "network": network, "layers": ["a"], "cycles": 7, "gates": 9, "flip_flops": 3, "differences": 0, "clock_mhz": 100.0,
+                **{key: {"1": {"term selectors": 2.5}} for key in ("pj_per_cycle", "pj_per_cycle_without_glitches", "mw")}, "pj_per_mac": {"w4": {"1": 0.5}},
+                "cross_check": {"part": "p", "gates": 2, "opensta_mw": {"x": 1.0}, "ours_mw": {"x": 1.25}, "difference_of_total": 0.25}}
+
+    put(tmp_path, "small", "power", report("digits"))
+    put(tmp_path, "small", "power-net", report("net"))
+    silicon.write(tmp_path, tmp_path / "silicon.md")
+    text = (tmp_path / "silicon.md").read_text()
+    assert text.count("| term selectors | 2.5 |") == 2 and text.index("`small`, digits, layers a: 7 cycles") < text.index("`small`, net, layers a: 7 cycles")
