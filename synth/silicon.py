@@ -38,8 +38,8 @@ def collect(build: Path) -> tuple[dict, dict[str, list[str]]]:
                 missing.setdefault(what, []).append(command.format(name))
             else:
                 found.setdefault(what, {})[name] = report
-    for name in POWER:
-        found.get("power", {}).update({path.stem: json.loads(path.read_text()) for path in sorted((build / name).glob("power-*.json"))})
+    for path in (path for name in POWER for path in sorted((build / name).glob("power-*.json"))):
+        found.setdefault("power", {})[path.stem] = json.loads(path.read_text())
     for section, (grid, command) in SWEEPS.items():
         if (path := build / "sweep" / grid / "summary.json").is_file():
             found[section] = json.loads(path.read_text())
@@ -152,7 +152,8 @@ def groups(found: dict) -> str:
     """The grid of searched mixtures: all of its points, whether they are on a front or not."""
     rows = [[network, row["configuration"], f"{row['cycles']:,}", f"{row['area']:,.0f}", f"{row['array_to_dense']:.2f}",
              f"{row['cycles'] * row['area'] / 1e9:,.1f}", f"{row['energy_nj'] / 1e3:.2f}", f"{row['expected_loss']:.2f} +- {row['expected_error']:.2f}",
-             f"{row['accuracy']:.2f}"] for network, r in found["networks"].items() for row in r["searched"]]
+             f"{row['accuracy']:.2f}"] for network, r in found["networks"].items() for row in r["searched"]
+            if row["area"] is not None and row["accuracy"] is not None]
     return table(["network", "configuration", "cycles", f"area, {found['area_unit']}", "array / dense", "cycles x area / 1e9", "uJ",
                   "expected loss, points", "top-1, %"], rows)
 
@@ -164,6 +165,12 @@ def tools(found: dict) -> str:
             lines += [f"* {name}: {report[name]}" for name in names]
     return "\n".join(lines) + "\n"
 
+
+UNROUTED = """\
+`small` is mapped and placed on the largest ECP5 (64 % of its LUTs, 95 % of its block RAMs), but was not routed: of 960,000 wires 19,000 were still wanted by
+two nets after nine rounds of nextpnr's router, 6 % fewer each round.
+"""
+"""Where there is no report of it."""
 
 TEMPLATE = """\
 # What it costs in silicon
@@ -202,8 +209,6 @@ What a bit costs stands with source and bounds in `synth/energy_constants.toml`,
 {energy}
 ## FPGA
 `make fpga CONFIG=...`: Yosys and nextpnr for Lattice ECP5, after place and route; only the clock has its pin. All memories lie in block RAM, or the command fails.
-`small` is mapped and placed on the largest ECP5 (64 % of its LUTs, 95 % of its block RAMs), but was not routed: of 960,000 wires 19,000 were still wanted by
-two nets after nine rounds of nextpnr's router, 6 % fewer each round.
 
 {fpga}
 ## Design space
@@ -234,6 +239,8 @@ def write(build: Path, document: Path) -> list[str]:
         return "\n".join(part for part in (there, lacks) if part)
 
     parts = {make.__name__: section(make, make.__name__) for make in (area, timing, power, energy, fpga, sweep, groups)}
+    if "small" not in found.get("fpga", {}):
+        parts["fpga"] += "\n" + UNROUTED
     output.made(document.parent)
     try:
         document.write_text(TEMPLATE.format(tools=tools(found), **parts))

@@ -51,10 +51,20 @@ def test_searched_mixtures_are_there(tmp_path):
     row = {"configuration": "g8", "cycles": 123_456, "area": 2e6, "array_to_dense": 1.5, "energy_nj": 2345.0, "expected_loss": 0.5, "expected_error": 0.125,
            "accuracy": 91.25}
     (tmp_path / "sweep").mkdir()
-    put(tmp_path / "sweep", "groups", "summary", {"area_unit": "um2", "networks": {"net": {"shipped": {}, "searched": [row]}}})
+    put(tmp_path / "sweep", "groups", "summary", {"area_unit": "um2", "networks": {"net": {"shipped": {}, "searched": [row, row | {"area": None}]}}})
     missing = silicon.write(tmp_path, tmp_path / "silicon.md")
+    assert (tmp_path / "silicon.md").read_text().count("| net | g8 |") == 1
     assert "| net | g8 | 123,456 | 2,000,000 | 1.50 | 246.9 | 2.35 | 0.50 +- 0.12 | 91.25 |" in (tmp_path / "silicon.md").read_text()
     assert not any("groups" in command for command in missing) and "make sweep LIBERTY=..." in missing
+
+
+def test_what_is_said_of_small_on_the_fpga_ends_with_its_report(tmp_path):
+    part = {"part": "LFE5U-85F", "resources": {"LUTs": {"used": 7, "available": 9}}, "fmax_mhz": 12.5, "nextpnr": "nextpnr-1", "seed": 1}
+    for name, said in (("tiny", True), ("small", False)):
+        put(tmp_path, name, "fpga", part)
+        silicon.write(tmp_path, tmp_path / "silicon.md")
+        text = (tmp_path / "silicon.md").read_text()
+        assert f"| {name} | LFE5U-85F | 7 of 9 | 12.5 |" in text and (silicon.UNROUTED in text) == said
 
 
 def test_unwritable(tmp_path, monkeypatch, capsys):
@@ -81,8 +91,10 @@ def test_power_of_every_network_is_there(tmp_path):
                 **{key: {"1": {"term selectors": 2.5}} for key in ("pj_per_cycle", "pj_per_cycle_without_glitches", "mw")}, "pj_per_mac": {"w4": {"1": 0.5}},
                 "cross_check": {"part": "p", "gates": 2, "opensta_mw": {"x": 1.0}, "ours_mw": {"x": 1.25}, "difference_of_total": 0.25}}
 
-    put(tmp_path, "small", "power", report("digits"))
     put(tmp_path, "small", "power-net", report("net"))
+    silicon.write(tmp_path, tmp_path / "silicon.md")
+    assert "`small`, net, layers a: 7 cycles" in (tmp_path / "silicon.md").read_text()
+    put(tmp_path, "small", "power", report("digits"))
     silicon.write(tmp_path, tmp_path / "silicon.md")
     text = (tmp_path / "silicon.md").read_text()
     assert text.count("| term selectors | 2.5 |") == 2 and text.index("`small`, digits, layers a: 7 cycles") < text.index("`small`, net, layers a: 7 cycles")
