@@ -1,6 +1,8 @@
 """Activation memory: two halves of ``ports`` banks each; the read crossbar."""
 
-from amaranth import Module, Mux, Signal
+from typing import Any
+
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -8,6 +10,23 @@ from amaranth.utils import bits_for
 
 from hw.types import address_bits, read_layout, word_layout
 from sdp.config import Config
+
+
+def word_memory(m: Module, name: str, width: int, depth: int, granularity: int) -> tuple[Any, Any]:
+    """Read port and write port; a bit of ``write.en`` is for ``granularity`` bits. What is written while it is read is not needed."""
+    memory = m.submodules[name] = Memory(shape=width, depth=depth, init=[])
+    read, write = memory.read_port(), memory.write_port(granularity=granularity)  # their names are those of the signals
+    return read, write
+
+
+def multiplex(m: Module, name: str, words: list[Value], number: Value) -> Value:
+    """The word of this number."""
+    word = Signal(len(words[0]), name=name)
+    with m.Switch(number):
+        for n, candidate in enumerate(words):
+            with m.Case(n):
+                m.d.comb += word.eq(candidate)
+    return word
 
 
 class ActivationMemory(wiring.Component):
@@ -47,6 +66,8 @@ class ActivationMemory(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         ports, width = self.config.ports, self.config.stream_bits
+        # A platform may have better for its device: `synth.ecp5.platform`.
+        memory, choose = getattr(platform, "word_memory", word_memory), getattr(platform, "multiplex", multiplex)
         bank_bits = bits_for(ports - 1) if ports > 1 else 0
 
         def split(address):
@@ -56,9 +77,7 @@ class ActivationMemory(wiring.Component):
         outputs, enables = [], []
         for half in range(2):
             for bank in range(ports):
-                memory = m.submodules[f"half_{half}_bank_{bank}"] = Memory(
-                    shape=width, depth=self.config.activation_words // 2 // ports, init=[])
-                read, write = memory.read_port(), memory.write_port(granularity=8 * self.config.outputs)
+                read, write = memory(m, f"half_{half}_bank_{bank}", width, self.config.activation_words // 2 // ports, 8 * self.config.outputs)
                 m.d.comb += read.en.eq(0)  # a port that says nothing reads all the time
                 for port in range(ports):
                     at_bank, at_row, at_half = split(self.read.address[port])
@@ -80,13 +99,8 @@ class ActivationMemory(wiring.Component):
         def select(address, name):
             """The word that a read of ``address`` in the last cycle brought."""
             chosen = Signal(bank_bits + 1, name=f"chosen_{name}")
-            word = Signal(width, name=f"word_{name}")
             m.d.sync += chosen.eq(address[:bank_bits] | address[-1] << bank_bits)
-            with m.Switch(chosen):
-                for n, output in enumerate(outputs):
-                    with m.Case(n):
-                        m.d.comb += word.eq(output)
-            return word
+            return choose(m, f"word_{name}", outputs, chosen)
 
         for port in range(ports):
             valid = Signal(name=f"valid_{port}")

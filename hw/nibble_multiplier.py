@@ -25,12 +25,13 @@ class NibbleMultiplier(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        product = getattr(platform, "times", lambda m, name, a, b: times(a, b))(m, "small", self.magnitude, self.digit.magnitude)
         low, negative, small = self.magnitude, self.negative, Signal(self.digit_bits + 3)
-        m.d.comb += [negative.eq(self.negative_term ^ self.digit.negative), small.eq(times(low, self.digit.magnitude))]
+        m.d.comb += [negative.eq(self.negative_term ^ self.digit.negative), small.eq(product)]
         if self.digit_bits == 4:
             eight = Signal()
             m.d.comb += [eight.eq(self.digit.negative & ~self.digit.magnitude.any()),
-                         small.eq(times(low, self.digit.magnitude) | (low & eight.replicate(4)) << 3)]
+                         small.eq(product | (low & eight.replicate(4)) << 3)]
         shifted = Mux(self.high, small << 4, small)
         m.d.comb += self.product.eq(Cat(shifted ^ negative.replicate(len(shifted)), negative))
         return m

@@ -18,6 +18,18 @@ def add(a: Value, b: Value, carry: Value) -> Value:
     return Cat(carry, a).as_signed() + Cat(carry, b).as_signed() >> 1
 
 
+def select(m: Module, name: str, words: list[Value], chosen: Value) -> Value:
+    """The word whose bit of ``chosen`` is set; 0 if none is."""
+    return functools.reduce(operator.or_, (word & bit.replicate(len(word)) for word, bit in zip(words, chosen, strict=True)))
+
+
+def accumulate(m: Module, name: str, before: Value, first: Value, step: Value, carry: Value) -> Value:
+    """``step + carry``, plus ``before`` unless ``first``; as wide as ``before``."""
+    total, base = Signal(signed(len(before)), name=f"total_{name}"), Signal(signed(len(before)), name=f"base_{name}")
+    m.d.comb += [base.eq(Mux(first, 0, before)), total.eq(add(base, step, carry))]
+    return total
+
+
 class ProcessingElement(wiring.Component):
     """One output pixel (row) of one column: output stationary.
 
@@ -61,16 +73,18 @@ class ProcessingElement(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        group, bits = self.config.group, self.config.accumulator_bits
+        group = self.config.group
+        # A platform may have better for its device: `synth.ecp5.platform`.
+        choose, accumulated = getattr(platform, "select", select), getattr(platform, "accumulate", accumulate)
         # Every sum begins with `first` and every captured one with `capture`: nothing depends on a reset.
         sums = Signal(sums_layout(self.config), reset_less=True)
         drain = Signal(sums_layout(self.config), reset_less=True)
         products = {"low": [], "high": []}
         for lane in range(self.config.lanes):
             term = self.terms[lane]
-            slots = (self.slots[lane * group + i].as_value() & term.select[i].replicate(self.config.slot_bits) for i in range(group))
             slot = Signal(slot_layout(self.config), name=f"slot_{lane}")
-            m.d.comb += slot.as_value().eq(functools.reduce(operator.or_, slots))
+            words = [self.slots[lane * group + i].as_value() for i in range(group)]
+            m.d.comb += slot.as_value().eq(choose(m, f"slot_{lane}", words, term.select))
             for name in products:
                 multiplier = m.submodules[f"multiplier_{lane}_{name}"] = NibbleMultiplier(self.config)
                 m.d.comb += [multiplier.magnitude.eq(term.magnitude), multiplier.negative_term.eq(term.negative),
@@ -79,9 +93,7 @@ class ProcessingElement(wiring.Component):
         for name, multipliers in products.items():
             # The lanes' products first, with few bits, as a tree; each adder takes the sign that its left side still owes, the wide one the last.
             step, owed = self._sum(m, name, [(multiplier.product, multiplier.negative) for multiplier in multipliers])
-            total, base = Signal(signed(bits), name=f"total_{name}"), Signal(signed(bits), name=f"base_{name}")
-            m.d.comb += [base.eq(Mux(self.first, 0, sums[name])), total.eq(add(base, step, owed))]
-            m.d.sync += sums[name].eq(total)
+            m.d.sync += sums[name].eq(accumulated(m, name, sums[name], self.first, step, owed))
         m.d.comb += self.drain.eq(drain)
         with m.If(self.capture):
             m.d.sync += drain.eq(sums)

@@ -19,11 +19,13 @@ _SCRIPT = "proc\nmemory_collect\nopt_clean -purge\nwrite_verilog -norename -noat
 _ZERO_INIT = re.compile(r"  cell \$meminit_v2 \S+\n(?:    (?!connect \\DATA).*\n)*    connect \\DATA \d+'0*\n(?:    .*\n)*  end\n")
 
 
-def export(component: wiring.Component, name: str, *, initialise: bool = False, constant: tuple[str, ...] | None = None) -> str:
+def export(component: wiring.Component, name: str, *, initialise: bool = False, constant: tuple[str, ...] | None = None,
+           platform: object = None) -> str:
     """The component as Verilog text; ports ``a.b`` are called ``a__b``, beside ``clk`` and ``rst`` (synchronous, active high).
 
     Memories whose initial contents are all zero start unknown, as they do in silicon, unless ``initialise``. ``constant`` names the
-    outputs that may be constant; with ``None`` a constant one is only warned about.
+    outputs that may be constant; with ``None`` a constant one is only warned about. ``platform`` is Amaranth's, for a device with cells of
+    its own, as ``synth.ecp5.platform``.
 
     Raises
     ------
@@ -31,7 +33,7 @@ def export(component: wiring.Component, name: str, *, initialise: bool = False, 
         What ``hw.verilog_ports`` finds, or a clock domain that nothing drives.
     """
     ports = flat_ports(component)
-    text = rtlil.convert(component, name=name, emit_src=False)
+    text = rtlil.convert(component, name=name, platform=platform, emit_src=False)
     found = constant_outputs(split_modules(text)["\\" + name], ports)
     if stray := sorted(set(found) - set(constant or ())):
         message = f"{name}: output {', '.join(stray)} is constant; is it driven?"

@@ -207,7 +207,7 @@ def test_missing_tool(tmp_path, capsys, monkeypatch):
 def test_command(small, tmp_path, capsys, monkeypatch):
     report, _ = small
     for name in ("Accelerator", "export", "flat_ports"):
-        monkeypatch.setattr(fpga, name, lambda *_: None)
+        monkeypatch.setattr(fpga, name, lambda *_, **__: None)
     monkeypatch.setattr(fpga, "measure", lambda *_, **__: report)
     assert fpga.main(_arguments(tmp_path)) == 0
     path = tmp_path / "tiny" / "fpga.json"

@@ -71,14 +71,14 @@ def all_units() -> str:
     return export(Units({name: make(UNIT) for name, make in UNITS.items()}), "units")
 
 
-def simulate(unit: str, simulator: str, config=UNIT, make=None, build=BUILD, **env):
-    """``make`` replaces the unit by another one (a broken one)."""
+def simulate(unit: str, simulator: str, config=UNIT, make=None, build=BUILD, verilog=None, **env):
+    """``make`` replaces the unit by another one (a broken one); ``verilog`` is that of the unit alone, as synthesis has left it."""
     test = "term_select" if unit.startswith("term_select") else unit
     env = {"UNIT": unit, "CONFIG": config.name, "SIMULATION": simulator, **{name.upper(): value for name, value in env.items()}}
     if simulator == "icarus":
-        run(Units({unit: (make or UNITS[unit])(config)}), "units", f"tests.cocotb_{test}", simulator=simulator, env=env, build=build)
+        run(verilog or Units({unit: (make or UNITS[unit])(config)}), "units", f"tests.cocotb_{test}", simulator=simulator, env=env, build=build)
         return
-    assert config is UNIT and make is None
+    assert config is UNIT and make is None and verilog is None
     # The first to come builds; parallel workers wait for it.
     BUILD.mkdir(parents=True, exist_ok=True)
     with open(BUILD / "units.lock", "w") as lock:

@@ -31,6 +31,7 @@ DISTRIBUTED_WORDS = 16
 # deeper: words are narrower in deeper block RAMs, so a memory that is as deep as its address reaches takes a few more of them, but no multiplexer
 # behind them: in `small` 30 block RAMs more and 2,600 LUTs less, and after eight rounds of the router 20,000 wires contested instead of 28,000.
 _SCRIPT = """\
+read_verilog -lib -specify +/ecp5/cells_sim.v
 read_verilog design.v
 hierarchy -check -top {top}
 {attributes}proc
@@ -46,6 +47,9 @@ dump -m -o memories.txt t:$mem_v2
 {deeper}synth_ecp5 -top {top} -noflatten -run map_ram:
 write_json modules.json
 flatten
+opt_clean
+select -set joined t:PFUMX %ci2:+PFUMX[ALUT,BLUT]:+LUT4[Z] t:LUT4 %i
+opt_merge -share_all t:LUT4 @joined %d
 opt_clean
 write_json netlist.json
 """
