@@ -27,6 +27,7 @@ from synth.ecp5 import synthesis
 from synth.ecp5.harness import harness
 from synth.ecp5.nextpnr import find_nextpnr, nextpnr_version, run_nextpnr
 from synth.ecp5.platform import Ecp5
+from synth.ecp5.spacers import add_spacers
 
 MODULE, TOP = "accelerator", "harness"
 DEVICES = {"25k": "LFE5U-25F", "45k": "LFE5U-45F", "85k": "LFE5U-85F"}
@@ -73,7 +74,8 @@ class Steps:
 
 @dataclass(frozen=True)
 class Report:
-    """``utilization``: used and available by nextpnr's names, the harness included. ``fmax`` in MHz. ``path``: the slowest one, see ``slowest``."""
+    """``utilization``: used and available by nextpnr's names, the harness included, ``spacers`` (``synth.ecp5.spacers``) not. ``fmax`` in MHz.
+    ``path``: the slowest one, see ``slowest``."""
 
     name: str
     device: str
@@ -81,6 +83,7 @@ class Report:
     frequency: float
     mapped: synthesis.Synthesis
     utilization: dict[str, dict[str, int]]
+    spacers: int
     fmax: float
     path: dict
     seconds: dict[str, float]
@@ -104,7 +107,7 @@ class Report:
             "config": self.name,
             "part": DEVICES[self.device], "package": PACKAGE, "speed_grade": SPEED, "seed": self.seed,
             "yosys": yosys_version(), "nextpnr": nextpnr_version(),
-            "resources": {RESOURCES[kind]: self.utilization[kind] for kind in RESOURCES},
+            "resources": {RESOURCES[kind]: self.utilization[kind] for kind in RESOURCES}, "spacers": self.spacers,
             "fmax_mhz": self.fmax, "target_mhz": self.frequency, "slowest_path": self.path,
             "units": self.units, "memories": [asdict(memory) for memory in self.mapped.memories],
             "seconds": self.seconds,
@@ -123,11 +126,13 @@ def measure(name: str, verilog: str, ports: dict[str, tuple[int, str]], folder: 
     with steps("synthesis"):
         mapped = synthesis.synthesize(verilog + harness(MODULE, ports, TOP), TOP, folder, unchecked)
     with steps("packing"):
-        device = _fitting(name, folder, device)
+        device, packed = _fitting(name, folder, device)
+        spacers = add_spacers(folder / "netlist.json", TOP, device, packed["TRELLIS_COMB"]["used"])
     with steps(f"place and route for {DEVICES[device]}"):
         result = _nextpnr(folder, device, "--seed", f"{seed}", "--freq", f"{frequency}", "--timing-allow-fail", "--log", "nextpnr.log")
     (clock,) = result["fmax"].values()
-    return Report(name, device, seed, frequency, mapped, result["utilization"], clock["achieved"], slowest(result), dict(steps.seconds))
+    result["utilization"]["TRELLIS_COMB"]["used"] -= spacers
+    return Report(name, device, seed, frequency, mapped, result["utilization"], spacers, clock["achieved"], slowest(result), dict(steps.seconds))
 
 
 def slowest(report: dict) -> dict:
@@ -139,15 +144,15 @@ def slowest(report: dict) -> dict:
 
 
 def _fitting(name, folder, device):
-    """The device asked for, or the smallest with room, or the largest."""
+    """The device asked for, or the smallest with room, or the largest; and what the design takes of it."""
     for candidate in [device] if device else DEVICES:
         packed = _nextpnr(folder, candidate, "--pack-only")["utilization"]
         luts = packed["TRELLIS_COMB"]
         if luts["used"] <= ROOM * luts["available"] and not _lacking(packed):
-            return candidate
+            return candidate, packed
     if lacking := _lacking(packed):
         raise FpgaError(f"{name} does not fit into {DEVICES[candidate]}: {', '.join(lacking)}")
-    return candidate
+    return candidate, packed
 
 
 def _lacking(utilization):
@@ -185,7 +190,8 @@ def show(report: Report, console: Console) -> None:
         table.add_row(f"{unit_name(memory.module)}: {memory.name}", f"{memory.instances}", f"{memory.words:,} x {memory.bits}", made_of)
     console.print(table)
     path = report.path
-    console.print(f"fmax {report.fmax:.1f} MHz after place and route (target {report.frequency:g} MHz), {part}-{SPEED}{PACKAGE}, seed {report.seed}\n"
+    console.print(f"fmax {report.fmax:.1f} MHz after place and route (target {report.frequency:g} MHz), {part}-{SPEED}{PACKAGE}, seed {report.seed}, "
+                  f"{report.spacers:,} spacers\n"
                   f"slowest path: {path['from']} to {path['to']}, {path['levels']} cells {path['cells_ns']} ns, wires {path['wires_ns']} ns\n"
                   f"{yosys_version()}; {nextpnr_version()}", highlight=False, soft_wrap=True)
 

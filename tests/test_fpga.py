@@ -124,8 +124,9 @@ def test_device(small, monkeypatch):
     monkeypatch.setattr(fpga, "_nextpnr", packed)
     for luts, dsps, expected in ((21859, 28, "25k"), (21860, 28, "45k"), (21859, 29, "45k"), (83640, 156, "85k")):
         needs.update(TRELLIS_COMB=luts, MULT18X18D=dsps)
-        assert fpga._fitting("x", folder, None) == expected
-    assert fpga._fitting("x", folder, "85k") == "85k"
+        found, utilization = fpga._fitting("x", folder, None)
+        assert found == expected and utilization["TRELLIS_COMB"]["used"] == luts
+    assert fpga._fitting("x", folder, "85k")[0] == "85k"
     needs.update(TRELLIS_COMB=83641, MULT18X18D=200)
     with pytest.raises(fpga.FpgaError, match=r"^x does not fit into LFE5U-85F: 83,641 LUTs needed and 83,640 there, "
                                              r"200 DSPs \(MULT18X18D\) needed and 156 there$"):
