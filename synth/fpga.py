@@ -25,7 +25,7 @@ from synth.area import unit_name
 from synth.cells.yosys import find_yosys, yosys_version
 from synth.ecp5 import synthesis
 from synth.ecp5.harness import harness
-from synth.ecp5.nextpnr import find_nextpnr, nextpnr_version, run_nextpnr
+from synth.ecp5.nextpnr import find_nextpnr, ignore_timing, nextpnr_version, run_nextpnr
 from synth.ecp5.platform import Ecp5
 from synth.ecp5.spacers import add_spacers
 
@@ -128,8 +128,13 @@ def measure(name: str, verilog: str, ports: dict[str, tuple[int, str]], folder: 
     with steps("packing"):
         device, packed = _fitting(name, folder, device)
         spacers = add_spacers(folder / "netlist.json", TOP, device, packed["TRELLIS_COMB"]["used"])
-    with steps(f"place and route for {DEVICES[device]}"):
-        result = _nextpnr(folder, device, "--seed", f"{seed}", "--freq", f"{frequency}", "--timing-allow-fail", "--log", "nextpnr.log")
+    options = "--seed", f"{seed}", "--freq", f"{frequency}", "--timing-allow-fail", "--router", "router2"
+    with steps(f"placement on {DEVICES[device]}"):
+        _nextpnr(folder, device, "netlist.json", *options, "--no-route", "--write", "placed.json", "--log", "placement.log")
+        if spacers:
+            ignore_timing(folder / "placed.json")
+    with steps("routing"):
+        result = _nextpnr(folder, device, "placed.json", *options, "--no-pack", "--no-place", "--log", "routing.log")
     (clock,) = result["fmax"].values()
     result["utilization"]["TRELLIS_COMB"]["used"] -= spacers
     return Report(name, device, seed, frequency, mapped, result["utilization"], spacers, clock["achieved"], slowest(result), dict(steps.seconds))
@@ -146,7 +151,7 @@ def slowest(report: dict) -> dict:
 def _fitting(name, folder, device):
     """The device asked for, or the smallest with room, or the largest; and what the design takes of it."""
     for candidate in [device] if device else DEVICES:
-        packed = _nextpnr(folder, candidate, "--pack-only")["utilization"]
+        packed = _nextpnr(folder, candidate, "netlist.json", "--pack-only")["utilization"]
         luts = packed["TRELLIS_COMB"]
         if luts["used"] <= ROOM * luts["available"] and not _lacking(packed):
             return candidate, packed
@@ -159,10 +164,10 @@ def _lacking(utilization):
     return [f"{n['used']:,} {text} needed and {n['available']:,} there" for kind, text in RESOURCES.items() if (n := utilization[kind])["used"] > n["available"]]
 
 
-def _nextpnr(folder, device, *arguments):
+def _nextpnr(folder, device, design, *arguments):
     (folder / "pins.lpf").write_text(f'LOCATE COMP "clk" SITE "{CLOCK_PIN}";\n')
-    run_nextpnr(folder, f"--{device}", "--package", PACKAGE, "--speed", f"{SPEED}", "--json", "netlist.json", "--lpf", "pins.lpf",
-                "--lpf-allow-unconstrained", "--router", "router2", "--report", "report.json", *arguments)
+    run_nextpnr(folder, f"--{device}", "--package", PACKAGE, "--speed", f"{SPEED}", "--json", design, "--lpf", "pins.lpf",
+                "--lpf-allow-unconstrained", "--report", "report.json", *arguments)
     return json.loads((folder / "report.json").read_text())
 
 
@@ -213,6 +218,6 @@ def main(args: argparse.Namespace) -> int:
                      unchecked=UNCHECKED, steps=steps)
     path = output.save(folder / "fpga.json", report.as_json())
     show(report, console)
-    for file in (path, work / "netlist.json", work / "nextpnr.log"):
+    for file in (path, work / "netlist.json", work / "placement.log", work / "routing.log"):
         print(file)
     return 0

@@ -1,6 +1,8 @@
 """``docs/silicon.md``: what the other commands measured, as tables; nothing is computed here and nothing is written by hand into it."""
 
+import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -172,6 +174,9 @@ two nets after nine rounds of nextpnr's router, 6 % fewer each round.
 """
 """Where there is no report of it."""
 
+HEADINGS = {"area": "## Area", "timing": "## Timing", "power": "## Power", "energy": "## Energy per inference", "fpga": "## FPGA",
+            "sweep": "## Design space", "groups": "### Groups of eight or of four"}
+
 TEMPLATE = """\
 # What it costs in silicon
 
@@ -227,8 +232,24 @@ of eight; plain digits (of four bits) cost ResNet-20 and ResNet-8 about a fifth 
 """
 
 
-def write(build: Path, document: Path) -> list[str]:
-    """Returns the commands that would make what is missing; the document says so at its place. Raises ``UserError``, if nothing is there as well."""
+def sections(document: str) -> dict[str, str]:
+    """By heading, with it; what comes before the first is called ""."""
+    first, *parts = re.split(r"^(?=##+ )", document, flags=re.MULTILINE)
+    return {"": first} | {part.split("\n", 1)[0]: part for part in parts}
+
+
+def kept(before: str, now: str, missing: set[str]) -> str:
+    """``now``, but sections that lack a report are as in ``before``, and so are the tools that nobody names any more."""
+    old, new = sections(before), sections(now)
+    lines = [line for line in old[""].splitlines() if line.startswith("* ") and line.split(":")[0] not in {name.split(":")[0] for name in new[""].splitlines()}]
+    new[""] = "\n".join([*new[""].rstrip("\n").split("\n"), *lines]) + "\n\n"
+    return "".join((new | {heading: old[heading] for what, heading in HEADINGS.items() if what in missing and heading in old}).values())
+
+
+def write(build: Path, document: Path, keep: bool = False) -> list[str]:
+    """Returns the commands that would make what is missing; the document says so at its place, or with ``keep`` has what it had there.
+
+    Only who knows that the hardware is the same may keep figures. Raises ``UserError``, if nothing is there as well."""
     found, missing = collect(build)
     if not any(found.values()):
         raise SiliconError(f"nothing was measured: there is no report under {build}; the first one comes from {next(iter(missing.values()))[0]}")
@@ -243,16 +264,19 @@ def write(build: Path, document: Path) -> list[str]:
         parts["fpga"] += "\n" + UNROUTED
     output.made(document.parent)
     try:
-        document.write_text(TEMPLATE.format(tools=tools(found), **parts))
+        text = TEMPLATE.format(tools=tools(found), **parts)
+        document.write_text(kept(document.read_text(), text, set(missing)) if keep and document.is_file() else text)
     except OSError as error:
         raise output.OutputError(f"cannot write {error.filename}: {error.strerror}") from None
     return [command for commands in missing.values() for command in commands]
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """The command; 1 after one sentence on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m synth.silicon", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="sections without a report stay as they are; for hardware that has not changed since")
     try:
-        missing = write(Path("build"), DOCUMENT)
+        missing = write(Path("build"), DOCUMENT, parser.parse_args(arguments).keep)
     except UserError as error:
         print(f"silicon: {error}", file=sys.stderr)
         return 1

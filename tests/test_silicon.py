@@ -22,7 +22,7 @@ def test_nothing_was_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "silicon.md").write_text("what was measured elsewhere")
-    assert silicon.main() == 1
+    assert silicon.main([]) == 1
     assert capsys.readouterr().err == (
         "silicon: nothing was measured: there is no report under build; the first one comes from make area CONFIG=tiny LIBERTY=...\n")
     assert (tmp_path / "docs" / "silicon.md").read_text() == "what was measured elsewhere"
@@ -45,6 +45,26 @@ def test_what_was_measured_is_there(tmp_path):
     assert "make area CONFIG=tiny LIBERTY=..." in missing and "make area CONFIG=small LIBERTY=..." not in missing
     assert "| small | 256 | 2.000 | 3 | 50% | 4,321 | 6.2% | 3,000 | 1.44 |" in text and "| tiny |" not in text
     assert "| processing elements | 64 | 7 | 10 | 20 | 500,000 | 25.0% |" in text and "* library: some_library" in text
+
+
+def test_what_is_not_measured_may_be_kept(tmp_path):
+    """Elsewhere measured: area and timing. Here: area again. Its section is new, that of timing and its tool stay, the rest is of neither."""
+    document, elsewhere, here = tmp_path / "silicon.md", tmp_path / "elsewhere", tmp_path / "here"
+    for folder in (elsewhere, here):
+        folder.mkdir()
+    for name in SHOWN:
+        put(elsewhere, name, "area", area(2e6))
+        put(here, name, "area", area(4e6))
+    silicon.write(elsewhere, document)
+    lines = document.read_text()
+    document.write_text(lines.replace("## Timing\n", "## Timing\nsome nanoseconds\n").replace("* amaranth:", "* sta: OpenSTA 1\n* amaranth:"))
+    silicon.write(here, document, keep=True)
+    text = document.read_text()
+    assert "some nanoseconds" in text and text.count("* sta: OpenSTA 1") == text.count("* amaranth: 0.5") == 1
+    assert "| 4.000 |" in text and "| 2.000 |" not in text
+    assert [line for line in text.splitlines() if line.startswith("#")] == [line for line in lines.splitlines() if line.startswith("#")]
+    silicon.write(here, document)
+    assert "some nanoseconds" not in document.read_text() and "OpenSTA 1" not in document.read_text()
 
 
 def test_searched_mixtures_are_there(tmp_path):
@@ -72,7 +92,7 @@ def test_unwritable(tmp_path, monkeypatch, capsys):
     put(tmp_path, "build", "x", {})
     put(tmp_path / "build", "small", "area", area(2e6))
     (tmp_path / "docs").write_text("")
-    assert silicon.main() == 1
+    assert silicon.main([]) == 1
     assert capsys.readouterr().err == "silicon: cannot write docs: File exists\n"
 
 

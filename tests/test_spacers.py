@@ -75,3 +75,6 @@ def test_whole_flow(tmp_path, monkeypatch):
     luts, placed = report.utilization["TRELLIS_COMB"]["used"], json.loads((tmp_path / "report.json").read_text())["utilization"]["TRELLIS_COMB"]["used"]
     assert report.spacers == placed - luts > 10000 and 0.72 * LUTS["25k"] < placed <= 0.75 * LUTS["25k"]
     assert 0 <= luts - report.mapped.luts <= 10 and report.as_json()["spacers"] == report.spacers
+    assert "Running router2" in (tmp_path / "routing.log").read_text()
+    (settings,) = (module["settings"] for module in json.loads((tmp_path / "placed.json").read_text())["modules"].values() if "settings" in module)
+    assert int(settings["timing_driven"], 2) == 0 and set(settings["timing_driven"]) == {"0"}
