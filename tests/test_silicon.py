@@ -78,13 +78,13 @@ def test_searched_mixtures_are_there(tmp_path):
     assert not any("groups" in command for command in missing) and "make sweep LIBERTY=..." in missing
 
 
-def test_what_is_said_of_small_on_the_fpga_ends_with_its_report(tmp_path):
-    part = {"part": "LFE5U-85F", "resources": {"LUTs": {"used": 7, "available": 9}}, "fmax_mhz": 12.5, "nextpnr": "nextpnr-1", "seed": 1}
-    for name, said in (("tiny", True), ("small", False)):
-        put(tmp_path, name, "fpga", part)
-        silicon.write(tmp_path, tmp_path / "silicon.md")
-        text = (tmp_path / "silicon.md").read_text()
-        assert f"| {name} | LFE5U-85F | 7 of 9 | 12.5 |" in text and (silicon.UNROUTED in text) == said
+def test_the_fpga(tmp_path):
+    put(tmp_path, "tiny", "fpga", {"part": "LFE5U-85F", "resources": {"LUTs": {"used": 7000, "available": 9000}}, "spacers": 1234, "fmax_mhz": 12.5,
+                                   "seconds": {"synthesis": 100.0, "routing": 140.0}, "nextpnr": "nextpnr-9", "seed": 1})
+    missing = silicon.write(tmp_path, tmp_path / "silicon.md")
+    text = (tmp_path / "silicon.md").read_text()
+    assert "| tiny | LFE5U-85F | 7,000 of 9,000 | 1,234 | 12.5 | 4 |" in text and "make fpga CONFIG=small" in missing and "* nextpnr: nextpnr-9" in text
+
 
 
 def test_unwritable(tmp_path, monkeypatch, capsys):
