@@ -25,7 +25,7 @@ from synth.area import unit_name
 from synth.cells.yosys import find_yosys, yosys_version
 from synth.ecp5 import synthesis
 from synth.ecp5.harness import harness
-from synth.ecp5.nextpnr import find_nextpnr, ignore_timing, nextpnr_version, run_nextpnr
+from synth.ecp5.nextpnr import find_nextpnr, nextpnr_version, route_patiently, run_nextpnr
 from synth.ecp5.platform import Ecp5
 from synth.ecp5.spacers import add_spacers
 
@@ -132,7 +132,7 @@ def measure(name: str, verilog: str, ports: dict[str, tuple[int, str]], folder: 
     with steps(f"placement on {DEVICES[device]}"):
         _nextpnr(folder, device, "netlist.json", *options, "--no-route", "--write", "placed.json", "--log", "placement.log")
         if spacers:
-            ignore_timing(folder / "placed.json")
+            route_patiently(folder / "placed.json")
     with steps("routing"):
         result = _nextpnr(folder, device, "placed.json", *options, "--no-pack", "--no-place", "--log", "routing.log")
     (clock,) = result["fmax"].values()

@@ -210,9 +210,10 @@ What a bit costs stands with source and bounds in `synth/energy_constants.toml`,
 `make fpga CONFIG=...`: Yosys and nextpnr for Lattice ECP5, after place and route; only the clock has its pin. All memories lie in block RAM, or the command fails.
 Products, sums and slot choices of the elements and the crossbar of the activation memory are made of the device's own cells (`synth/ecp5/platform.py`), which SAT
 proves to compute the same. A design that takes more than half of the device gets spacers, rows of LUTs that are kept free, so that it is placed all over the device
-(`synth/ecp5/spacers.py`), and is routed without regard for timing: with it the nets of an array of equal elements, nearly all of them of long paths, never come to
-terms. Its clock is that of a netlist that fits and works, not the highest that the device could have. One seed; the minutes are those of nextpnr as named above, that
-of PyPI takes several times as long.
+(`synth/ecp5/spacers.py`), and is routed without regard for timing and with costs that grow slowly (`synth/ecp5/nextpnr.py`). Of the 800,000 wires of `small`
+nextpnr leaves 2,000 contested without the spacers, and with them at best 50 with timing and 110 without it, then more again, as long as costs grow as fast as it
+lets them. The clock is therefore that of a design that fits and works, not the highest that the device could have. One seed; the minutes are those of nextpnr as
+named above, on two cores; PyPI's takes several times as long.
 
 {fpga}
 ## Design space

@@ -77,4 +77,4 @@ def test_whole_flow(tmp_path, monkeypatch):
     assert 0 <= luts - report.mapped.luts <= 10 and report.as_json()["spacers"] == report.spacers
     assert "Running router2" in (tmp_path / "routing.log").read_text()
     (settings,) = (module["settings"] for module in json.loads((tmp_path / "placed.json").read_text())["modules"].values() if "settings" in module)
-    assert int(settings["timing_driven"], 2) == 0 and set(settings["timing_driven"]) == {"0"}
+    assert set(settings["timing_driven"]) == {"0"} and float(settings["router2/currCongWeightMult"]) < 1

@@ -47,16 +47,23 @@ def run_nextpnr(folder: Path, *arguments: str) -> None:
     _call("--quiet", *arguments, cwd=folder)
 
 
-def ignore_timing(placed: Path) -> None:
-    """In a placed design (``--write``): the router shall move any net out of a contested wire.
+_PATIENT = {
+    "timing_driven": "0" * 32,
+    "router2/initCurrCongWeight": "10.0", "router2/currCongWeightMult": "0.2", "router2/histCongWeight": "1.5",
+}
+"""Nets of long paths, in an array of equal elements most of them, would not leave a contested wire. And what such a wire costs now grows so fast,
+unless told otherwise (from 0.5, by 2 a round), that after 40 rounds nets flee across the device and contest more than they leave."""
 
-    Otherwise it leaves those of long paths where they are, and in an array of equal elements that is most of them: they never come to terms.
-    nextpnr's own option is for placer and router alike, and what a placed design says of it goes before the command line.
+
+def route_patiently(placed: Path) -> None:
+    """In a placed design (``--write``): the router shall settle every contest of two nets for a wire, in more rounds and at the expense of timing.
+
+    nextpnr's option ``--no-tmdriv`` is for placer and router alike, and what a placed design says of it goes before the command line.
     """
     design = json.loads(placed.read_text())
     for module in design["modules"].values():
         if "settings" in module:
-            module["settings"]["timing_driven"] = "0" * 32
+            module["settings"] |= _PATIENT
     placed.write_text(json.dumps(design))
 
 
