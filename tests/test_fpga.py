@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import sys
 
 import pytest
 from amaranth import Module, signed
@@ -222,3 +223,16 @@ def test_failure_of_nextpnr(tmp_path):
     (tmp_path / "netlist.json").write_text("{")
     with pytest.raises(nextpnr.NextpnrError, match=r"^nextpnr failed with exit code \d+: .*"):
         fpga._nextpnr(tmp_path, "25k", "netlist.json", "--pack-only")
+
+
+@pytest.mark.parametrize("contested, ends", [(12345, False), (0, True)])
+def test_a_router_that_finds_no_end(contested, ends, tmp_path, monkeypatch):
+    """As if nextpnr; it ends by itself only if no wire is contested in its last round."""
+    rounds = f"for i in range(1, 4):\n    print(f'Info:     iter={{i}} wires=800000 overused={contested} overuse=7', file=sys.stderr, flush=True)\n"
+    wait = "" if ends else "time.sleep(3600)"
+    monkeypatch.setattr(nextpnr, "find_nextpnr", lambda: (sys.executable, "-c", f"import sys, time\n{rounds}{wait}"))
+    monkeypatch.setattr(nextpnr, "ROUNDS", 3)
+    if ends:
+        return nextpnr.run_nextpnr(tmp_path)
+    with pytest.raises(nextpnr.NextpnrError, match=r"^routing finds no end: 12,345 wires are still wanted by several nets after 3 rounds; another seed"):
+        nextpnr.run_nextpnr(tmp_path)

