@@ -36,7 +36,7 @@ def nextpnr_version() -> str:
     """Such as ``nextpnr-0.11.1``."""
     said = _call("--version", cwd=None)
     found = re.search(r"Version (\S+)\)", said)
-    return found[1] if found else said.strip()
+    return f"nextpnr-{found[1].removeprefix('nextpnr-')}" if found else said.strip()
 
 
 def run_nextpnr(folder: Path, *arguments: str) -> None:
